@@ -1,0 +1,65 @@
+package warder
+
+import "time"
+
+// An EventType names a kind of audit event. The list is closed; its documentation is generated.
+type EventType string
+
+// Event types of LOG-01.
+const (
+	EventExchange   EventType = "exchange"   // one finished exchange
+	EventIntent     EventType = "intent"     // write-ahead: a call with effect is about to be forwarded
+	EventDefinition EventType = "definition" // a definition was seen, changed, quarantined
+	EventApproval   EventType = "approval"   // a definition was approved or revoked
+	EventConfig     EventType = "config"     // configuration loaded, reloaded or rejected
+	EventLifecycle  EventType = "lifecycle"  // start, stop, drain, server start and exit
+	EventAuth       EventType = "auth"       // authentication accepted or refused
+)
+
+// An Event is one entry of the audit trail. Values that came from a client or a server are hashed,
+// cut or redacted before they get here.
+type Event struct {
+	ID       string    `json:"id"`                 // sortable by time
+	Time     time.Time `json:"time"`               // UTC
+	Type     EventType `json:"type"`               //
+	Exchange string    `json:"exchange,omitempty"` // exchange id
+	Parent   string    `json:"parent,omitempty"`   // exchange id of the parent
+	TraceID  string    `json:"trace_id,omitempty"` // W3C trace id, hex
+	Door     Door      `json:"door,omitempty"`     //
+	Revision Revision  `json:"revision,omitempty"` //
+	Peer     string    `json:"peer,omitempty"`     // address without port
+
+	Principal *EventPrincipal `json:"principal,omitempty"`
+	Endpoint  string          `json:"endpoint,omitempty"`
+	Server    string          `json:"server,omitempty"`
+	Method    string          `json:"method,omitempty"`
+	Target    string          `json:"target,omitempty"` // tool, prompt or resource; cut to 256 bytes
+	Digest    string          `json:"digest,omitempty"` // of the approved definition, hex
+	Effect    string          `json:"effect,omitempty"` //
+
+	RequestHash  string     `json:"request_hash,omitempty"` // salted SHA-256 of the request bytes
+	Outcome      Outcome    `json:"outcome,omitempty"`
+	Code         Code       `json:"code,omitempty"`
+	Reason       Reason     `json:"reason,omitempty"`
+	Control      ControlID  `json:"control,omitempty"` // the control that decided a refusal
+	Decisions    []Decision `json:"-"`
+	Findings     []Finding  `json:"findings,omitempty"`
+	Policies     []string   `json:"policies,omitempty"`
+	Forwarded    bool       `json:"forwarded,omitempty"`
+	Messages     int        `json:"messages,omitempty"`
+	BytesIn      int64      `json:"bytes_in,omitempty"`
+	BytesOut     int64      `json:"bytes_out,omitempty"`
+	DurationUS   int64      `json:"duration_us,omitempty"`
+	ConfigDigest string     `json:"config_digest,omitempty"` // which configuration decided
+	Detail       string     `json:"detail,omitempty"`        // for operators; redacted
+}
+
+// An EventPrincipal is the part of a principal that the trail keeps.
+type EventPrincipal struct {
+	Issuer  string `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	Tenant  string `json:"tenant,omitempty"`
+	Client  string `json:"client,omitempty"`
+	Agent   string `json:"agent,omitempty"`
+	TokenID string `json:"token_id,omitempty"`
+}

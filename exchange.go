@@ -1,0 +1,130 @@
+package warder
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// A Door is the kind of front door an exchange came through.
+type Door string
+
+// The front doors.
+const (
+	DoorHTTP  Door = "streamable_http"
+	DoorSSE   Door = "http_sse" // 2024-11-05, off by default
+	DoorStdio Door = "stdio"
+)
+
+// A Conn is what is known of the peer before any message is read. Set by proxy.
+type Conn struct {
+	Peer   netip.AddrPort       // network address of the peer; zero for stdio
+	Local  netip.AddrPort       // address the peer reached; zero for stdio
+	TLS    *tls.ConnectionState // nil on plaintext and stdio
+	Method string               // HTTP method; empty for stdio
+	Host   string               // HTTP Host; empty for stdio
+	Path   string               // HTTP path without query; empty for stdio
+	Query  string               // raw HTTP query
+	Header http.Header          // HTTP headers; nil for stdio. Never changed.
+}
+
+// A Trace is a W3C trace context (https://www.w3.org/TR/trace-context/).
+type Trace struct {
+	TraceID [16]byte
+	SpanID  [8]byte
+	Sampled bool
+	State   string // tracestate, already validated
+}
+
+// A Direction tells who sent the message that an exchange is about.
+type Direction uint8
+
+// Directions.
+const (
+	FromClient Direction = iota // zero: the client asked
+	FromServer                  // a server-initiated stream or message without a client request
+)
+
+// An Outcome is how an exchange ended.
+type Outcome string
+
+// Outcomes.
+const (
+	OutcomeAllowed  Outcome = "allowed"  // a final answer was delivered as judged
+	OutcomeRefused  Outcome = "refused"  // a control denied, challenged or held
+	OutcomeFailed   Outcome = "failed"   // the upstream or the gateway failed
+	OutcomeCanceled Outcome = "canceled" // the client went away or cancelled
+)
+
+// An Exchange is one JSON-RPC request and everything that answers it. It is created by proxy and
+// passed by pointer through every layer; each field names the one place that sets it.
+//
+// An exchange is used by one goroutine at a time.
+type Exchange struct {
+	ID       string     // audit id, sortable by time; set by proxy
+	Received time.Time  // set by proxy
+	Door     Door       // set by proxy
+	From     Direction  // set by proxy
+	Conn     Conn       // set by proxy
+	Revision Revision   // the client's revision; set by proxy before Request, empty in Connect
+	Session  string     // public digest of the legacy session, empty when stateless; set by proxy
+	Parent   *Exchange  // the exchange this one continues or belongs to; set by proxy, may be nil
+	Endpoint string     // name in the URL: a server or a group; set by proxy
+	Trace    Trace      // set by proxy from headers or _meta, fresh if absent
+	Client   ClientInfo // what the client says of itself, untrusted; set by proxy
+
+	Server    *Server    // the server behind the endpoint; set by proxy, nil while a group fans out
+	Inbound   *Message   // the message as the client sent it; set by proxy
+	Request   *Message   // the message as it will be forwarded; replaced only in Request, before access
+	Response  *Message   // the message of the answer under judgement; set by the runner, replaced by Response controls
+	Principal *Principal // set by identity; nil until then
+	Tool      *Tool      // the approved definition of the target; set by tools, nil for other methods
+	Labels    []string   // data labels met so far; set by output
+	Resume    []byte     // payload of verified state that Warder minted; set by PRT-05
+	Budget    Budget     // set by proxy from configuration
+
+	Decisions []Decision // every decision that was not a plain pass, and the deciding one; set by the runner
+	Policies  []string   // ids of the policies that allowed; set by access
+	Forwarded bool       // the upstream was asked; set by proxy
+	Outcome   Outcome    // set by proxy before Complete
+	Failure   *Error     // the error the client saw; set by proxy before Complete, nil if none
+	Messages  int        // messages sent to the client; set by proxy
+	BytesIn   int64      // bytes of the client's message; set by proxy
+	BytesOut  int64      // bytes of the messages sent to the client; set by proxy
+	Upstream  string     // address or command of the instance that answered; set by proxy
+	Finished  time.Time  // set by proxy before Complete
+}
+
+// A Budget bounds one exchange. Zero means the strict default, never "unlimited".
+type Budget struct {
+	RequestBytes  int64         // body of the client's message
+	MessageBytes  int64         // one message of the answer
+	ResponseBytes int64         // all messages of the answer
+	Wall          time.Duration // hard maximum for the whole exchange
+}
+
+// A ClientInfo is what the client says of itself. It is untrusted and never decides.
+type ClientInfo struct {
+	Name, Version string
+	Capabilities  []byte // JSON object as sent; nil if none
+}
+
+// Target names what the request acts on: the tool, prompt, resource or task. Empty if nothing.
+func (x *Exchange) Target() string {
+	if x.Request == nil {
+		return ""
+	}
+	return x.Request.Target
+}
+
+// Method is the method under judgement: the request's, or that of the request being answered.
+func (x *Exchange) Method() string {
+	if x.Request == nil {
+		return ""
+	}
+	if x.Request.Method == "" && x.Parent != nil {
+		return x.Parent.Method()
+	}
+	return x.Request.Method
+}
