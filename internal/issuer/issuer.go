@@ -1,0 +1,187 @@
+// Package issuer is the local token issuer of the quick start: one ES256 key in the data folder,
+// tokens minted in process for one server each, and the public metadata that a resource server or a
+// client needs to check them.
+//
+// It is not an authorization server: it has no authorization and no token endpoint, and its metadata
+// says so by listing no grant. A full server takes the place of this package behind the same three
+// things the rest of Warder uses: the issuer's identifier, its key set, and its metadata handler.
+//
+// Tokens follow RFC 9068 (typ at+jwt) and name exactly one audience, the canonical URI of one server.
+package issuer
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warder-mcp/warder/internal/jose"
+)
+
+// Lifetimes of minted tokens.
+const (
+	DefaultTTL = time.Hour
+	MaxTTL     = 24 * time.Hour
+)
+
+// keyFile is the name of the key inside the data folder.
+const keyFile = "issuer.key"
+
+// A Config says who the issuer is.
+type Config struct {
+	URL string           // issuer identifier: https, or http on loopback; its path is the base path of the handler
+	Dir string           // folder that holds the key; created with mode 0700 if it does not exist
+	Now func() time.Time // clock; nil for time.Now
+}
+
+// Claims are what one token says.
+type Claims struct {
+	Subject  string        // required
+	Audience string        // required: canonical resource URI of one server
+	Scopes   []string      // may be empty
+	Groups   []string      // may be empty
+	Client   string        // OAuth client id; default "warder-local"
+	Agent    string        // acting agent; becomes the act claim (RFC 8693 section 4.1)
+	TTL      time.Duration // zero for DefaultTTL; at most MaxTTL
+}
+
+// An Issuer mints tokens and serves its metadata. It is safe for concurrent use.
+type Issuer struct {
+	url    string
+	base   string // path of url without trailing slash
+	signer *jose.Signer
+	now    func() time.Time
+	set    []byte // rendered key set
+	meta   []byte // rendered metadata
+}
+
+// New opens the issuer's key, creating it on first use.
+func New(cfg Config) (*Issuer, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil || !jose.SecureURL(u) || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(cfg.URL, "/") {
+		return nil, fmt.Errorf("issuer url %q: want https, or http on loopback, without query, fragment or trailing slash", cfg.URL)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("issuer folder: %w", err)
+	}
+	root, err := os.OpenRoot(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("issuer folder: %w", err)
+	}
+	defer root.Close()
+	signer, err := jose.OpenSigner(root, keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("issuer key: %w", err)
+	}
+	is := &Issuer{url: cfg.URL, base: u.EscapedPath(), signer: signer, now: cfg.Now}
+	if is.now == nil {
+		is.now = time.Now
+	}
+	if is.set, err = signer.KeySet(); err != nil {
+		return nil, fmt.Errorf("issuer key set: %w", err)
+	}
+	if is.meta, err = json.Marshal(is.metadata()); err != nil {
+		return nil, fmt.Errorf("issuer metadata: %w", err)
+	}
+	return is, nil
+}
+
+// URL is the issuer identifier.
+func (is *Issuer) URL() string { return is.url }
+
+// Keys is the issuer's key set for a verifier in the same process.
+func (is *Issuer) Keys() (*jose.KeySet, error) { return jose.ParseKeySet(is.set) }
+
+// accessToken is the claims set of RFC 9068 section 2.2.
+type accessToken struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience string   `json:"aud"`
+	Expires  int64    `json:"exp"`
+	Issued   int64    `json:"iat"`
+	ID       string   `json:"jti"`
+	Client   string   `json:"client_id"`
+	Scope    string   `json:"scope,omitempty"`
+	Groups   []string `json:"groups,omitempty"`
+	Actor    *actor   `json:"act,omitempty"`
+}
+
+type actor struct {
+	Subject string `json:"sub"`
+}
+
+// Mint returns a signed access token.
+func (is *Issuer) Mint(c Claims) (string, error) {
+	if c.Subject == "" || c.Audience == "" {
+		return "", errors.New("mint token: subject and audience are required")
+	}
+	if c.TTL == 0 {
+		c.TTL = DefaultTTL
+	}
+	if c.TTL < 0 || c.TTL > MaxTTL {
+		return "", fmt.Errorf("mint token: lifetime %v, want at most %v", c.TTL, MaxTTL)
+	}
+	for _, s := range c.Scopes {
+		if s == "" || strings.ContainsAny(s, " \t\"\\") || s == "offline_access" {
+			return "", fmt.Errorf("mint token: scope %q is not allowed", s)
+		}
+	}
+	if c.Client == "" {
+		c.Client = "warder-local"
+	}
+	now := is.now()
+	t := accessToken{
+		Issuer: is.url, Subject: c.Subject, Audience: c.Audience,
+		Issued: now.Unix(), Expires: now.Add(c.TTL).Unix(), ID: rand.Text(),
+		Client: c.Client, Scope: strings.Join(c.Scopes, " "), Groups: slices.Clone(c.Groups),
+	}
+	if c.Agent != "" {
+		t.Actor = &actor{Subject: c.Agent}
+	}
+	return is.signer.Sign("at+jwt", t)
+}
+
+// metadata is the document of RFC 8414 section 2. No grant is offered, so authorization_endpoint and
+// token_endpoint are left out.
+func (is *Issuer) metadata() map[string]any {
+	return map[string]any{
+		"issuer":                   is.url,
+		"jwks_uri":                 is.url + "/jwks.json",
+		"response_types_supported": []string{},
+		"grant_types_supported":    []string{},
+	}
+}
+
+// Handler serves the key set and the metadata, at the places of RFC 8414 section 3.1 (well-known part
+// before the path) and of OpenID Connect Discovery section 4 (after the path).
+func (is *Issuer) Handler() http.Handler {
+	mux := http.NewServeMux()
+	meta := document("application/json", is.meta)
+	places := []string{
+		"/.well-known/oauth-authorization-server" + is.base,
+		is.base + "/.well-known/oauth-authorization-server",
+		is.base + "/.well-known/openid-configuration",
+	}
+	for _, p := range slices.Compact(places) { // the first two are one without a base path
+		mux.Handle("GET "+p, meta)
+	}
+	mux.Handle("GET "+is.base+"/jwks.json", document("application/jwk-set+json", is.set))
+	return mux
+}
+
+func document(mediaType string, body []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", mediaType)
+		h.Set("Cache-Control", "public, max-age=300")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Access-Control-Allow-Origin", "*") // public documents, read by browser clients
+		_, _ = w.Write(body)                      // the client may be gone
+	})
+}
