@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"time"
+
+	"github.com/warder-mcp/warder/internal/strictyaml"
 )
 
 // A Mode says what the verdict of a control does. The zero mode enforces.
@@ -31,7 +33,7 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	case "off":
 		*m = Off
 	default:
-		return fmt.Errorf("mode %q: want enforce, monitor or off", clip(string(text)))
+		return fmt.Errorf("mode %q: want enforce, monitor or off", strictyaml.Clip(string(text)))
 	}
 	return nil
 }
@@ -43,7 +45,7 @@ type Date struct{ time.Time }
 func (d *Date) UnmarshalText(text []byte) error {
 	t, err := time.Parse(time.DateOnly, string(text))
 	if err != nil {
-		return fmt.Errorf("date %q: want YYYY-MM-DD", clip(string(text)))
+		return fmt.Errorf("date %q: want YYYY-MM-DD", strictyaml.Clip(string(text)))
 	}
 	d.Time = t
 	return nil
@@ -55,13 +57,4 @@ func (d Date) MarshalText() ([]byte, error) {
 		return nil, nil
 	}
 	return []byte(d.Format(time.DateOnly)), nil
-}
-
-// clip bounds text of the file that is repeated in a message.
-func clip(s string) string {
-	const limit = 60
-	if r := []rune(s); len(r) > limit {
-		return string(r[:limit]) + "…"
-	}
-	return s
 }

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/warder-mcp/warder/internal/strictyaml"
 )
 
 // Default returns the configuration of an empty file. It exposes nothing.
@@ -75,7 +77,7 @@ func (v *validator) name(at, name string, seen map[string]string) {
 	case name == "":
 		v.add(at, "a name is required", "")
 	case len(name) > 63 || !serverName.MatchString(name):
-		v.add(at+".name", fmt.Sprintf("name %q: want lower-case letters and digits with single hyphens, at most 63", visible(clip(name))), "")
+		v.add(at+".name", fmt.Sprintf("name %q: want lower-case letters and digits with single hyphens, at most 63", strictyaml.Visible(strictyaml.Clip(name))), "")
 	case dup:
 		v.add(at+".name", fmt.Sprintf("the name %q is that of %s", name, other), "names of servers and groups share one space of URLs")
 	}
@@ -109,10 +111,10 @@ func (v *validator) servers(cfg *Config) {
 		}
 		for j, s := range g.Servers {
 			if !slices.Contains(names, s) {
-				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("no server is named %q", visible(clip(s))), closest(s, names))
+				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("no server is named %q", strictyaml.Visible(strictyaml.Clip(s))), closest(s, names))
 			}
 			if slices.Index(g.Servers, s) != j {
-				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("server %q stands here twice", visible(clip(s))), "")
+				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("server %q stands here twice", strictyaml.Visible(strictyaml.Clip(s))), "")
 			}
 		}
 	}
@@ -122,7 +124,7 @@ func (v *validator) controls(cfg *Config) {
 	for _, id := range slices.Sorted(maps.Keys(cfg.Controls)) {
 		c, at := cfg.Controls[id], "controls."+string(id)
 		if !controlID.MatchString(string(id)) {
-			v.add(at, fmt.Sprintf("%q is not the id of a control", visible(clip(string(id)))), "ids look like PRT-02; list them with: warder controls list")
+			v.add(at, fmt.Sprintf("%q is not the id of a control", strictyaml.Visible(strictyaml.Clip(string(id)))), "ids look like PRT-02; list them with: warder controls list")
 			continue
 		}
 		if c.Mode == Enforce {
@@ -162,16 +164,16 @@ func (v *validator) nested(path string, value reflect.Value) {
 	if check, ok := value.Interface().(interface{ Validate() error }); ok && !value.IsZero() {
 		if err := check.Validate(); err != nil {
 			for _, line := range strings.Split(err.Error(), "\n") { // errors.Join puts one per line
-				v.add(path, visible(line), "")
+				v.add(path, strictyaml.Visible(line), "")
 			}
 		}
 	}
 	switch {
-	case isScalar(value.Type()):
+	case strictyaml.IsScalar(value.Type()):
 	case value.Kind() == reflect.Struct:
-		for _, k := range Keys(value.Type()) {
+		for _, k := range strictyaml.Keys(value.Type()) {
 			if field, err := value.FieldByIndexErr(k.Index); err == nil {
-				v.nested(join(path, k.Name), field)
+				v.nested(strictyaml.Join(path, k.Name), field)
 			}
 		}
 	case value.Kind() == reflect.Slice:
@@ -180,7 +182,7 @@ func (v *validator) nested(path string, value reflect.Value) {
 		}
 	case value.Kind() == reflect.Map:
 		for _, key := range slices.SortedFunc(slices.Values(value.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) }) {
-			v.nested(join(path, key.String()), value.MapIndex(key))
+			v.nested(strictyaml.Join(path, key.String()), value.MapIndex(key))
 		}
 	}
 }
@@ -189,10 +191,10 @@ func (v *validator) nested(path string, value reflect.Value) {
 func SplitAddress(address string) (host, port string, err error) {
 	host, port, err = net.SplitHostPort(address)
 	if err != nil {
-		return "", "", fmt.Errorf("address %q: want host:port", visible(clip(address)))
+		return "", "", fmt.Errorf("address %q: want host:port", strictyaml.Visible(strictyaml.Clip(address)))
 	}
 	if _, err := netip.ParseAddrPort("127.0.0.1:" + port); err != nil {
-		return "", "", fmt.Errorf("address %q: the port must be a number from 0 to 65535", visible(clip(address)))
+		return "", "", fmt.Errorf("address %q: the port must be a number from 0 to 65535", strictyaml.Visible(strictyaml.Clip(address)))
 	}
 	if host == "" {
 		host = "127.0.0.1"
@@ -212,7 +214,7 @@ func IsLoopback(host string) bool {
 func closest(got string, names []string) string {
 	best, distance := "", 4
 	for _, n := range names {
-		if d := editDistance(got, n, distance); d < distance {
+		if d := strictyaml.EditDistance(got, n, distance); d < distance {
 			best, distance = n, d
 		}
 	}

@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"encoding"
@@ -12,26 +12,28 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// A checker compares the document with the shape of [Config] and remembers where everything stands,
+// A checker compares the document with the shape of a Go type and remembers where everything stands,
 // so that every problem can name its place.
 type checker struct {
 	file     string
+	top      reflect.Type
 	lines    []string
 	problems Problems
 	values   map[string]*yaml.Node // path → value
 	unsafe   bool                  // the document uses what must not be decoded
 }
 
-func newChecker(file string, data []byte) *checker {
+func newChecker(file string, data []byte, top reflect.Type) *checker {
 	return &checker{
 		file:   file,
+		top:    top,
 		lines:  strings.Split(string(data), "\n"),
 		values: map[string]*yaml.Node{},
 	}
 }
 
 // check compares the whole document.
-func (c *checker) check(root *yaml.Node) { c.value("", root, reflect.TypeFor[Config]()) }
+func (c *checker) check(root *yaml.Node) { c.value("", root, c.top) }
 
 // report adds a problem at the node.
 func (c *checker) report(n *yaml.Node, path, message, hint string) {
@@ -52,7 +54,7 @@ func (c *checker) seen(line, column int) bool {
 	return slices.ContainsFunc(c.problems, func(p Problem) bool { return p.Line == line && p.Column == column })
 }
 
-// validate places the problems that [Validate] found. Those inside a part whose shape is wrong are
+// validate places the problems that the caller found. Those inside a part whose shape is wrong are
 // left out: they would only follow from it.
 func (c *checker) validate(found []Problem) {
 	shape := slices.Clone(c.problems)
@@ -98,7 +100,7 @@ func (c *checker) nearest(path string) *yaml.Node {
 	}
 }
 
-// value compares one value with the type that the configuration wants there.
+// value compares one value with the type that is wanted there.
 func (c *checker) value(path string, n *yaml.Node, t reflect.Type) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -111,7 +113,7 @@ func (c *checker) value(path string, n *yaml.Node, t reflect.Type) {
 	}
 	switch {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
-	case isScalar(t):
+	case IsScalar(t):
 		c.scalar(path, n, t)
 	case t.Kind() == reflect.Struct:
 		c.structure(path, n, t)
@@ -133,7 +135,7 @@ func (c *checker) plain(path string, n *yaml.Node) bool {
 		return false
 	case n.Style&yaml.TaggedStyle != 0:
 		c.unsafe = true
-		c.report(n, path, "explicit tags are not accepted", "remove "+clip(n.Tag))
+		c.report(n, path, "explicit tags are not accepted", "remove "+Clip(n.Tag))
 		return false
 	}
 	return true
@@ -148,7 +150,7 @@ func (c *checker) structure(path string, n *yaml.Node, t reflect.Type) {
 	c.pairs(path, n, func(key, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(k Key) bool { return k.Name == key.Value })
 		if i < 0 {
-			c.report(key, at, fmt.Sprintf("unknown key %q", visible(clip(key.Value))), c.suggest(path, key.Value, known))
+			c.report(key, at, fmt.Sprintf("unknown key %q", Visible(Clip(key.Value))), c.suggest(path, key.Value, known))
 			return
 		}
 		c.value(at, value, known[i].Type)
@@ -161,7 +163,7 @@ func (c *checker) mapping(path string, n *yaml.Node, t reflect.Type) {
 		return
 	}
 	c.pairs(path, n, func(key, value *yaml.Node, at string) {
-		if !isScalar(t.Key()) {
+		if !IsScalar(t.Key()) {
 			c.report(key, at, "no key of type "+t.Key().String()+" can be written here", "")
 			return
 		}
@@ -180,13 +182,13 @@ func (c *checker) pairs(path string, n *yaml.Node, visit func(key, value *yaml.N
 			c.unsafe = true
 			continue
 		}
-		at := join(path, key.Value)
+		at := Join(path, key.Value)
 		if !c.plain(at, key) {
 			continue
 		}
 		if line, dup := first[key.Value]; dup {
 			c.unsafe = true
-			c.report(key, at, fmt.Sprintf("duplicate key %q", visible(clip(key.Value))), fmt.Sprintf("it stands on line %d already", line))
+			c.report(key, at, fmt.Sprintf("duplicate key %q", Visible(Clip(key.Value))), fmt.Sprintf("it stands on line %d already", line))
 			continue
 		}
 		first[key.Value] = key.Line
@@ -198,7 +200,7 @@ func (c *checker) list(path string, n *yaml.Node, t reflect.Type) {
 	if n.Kind != yaml.SequenceNode {
 		hint := ""
 		if n.Kind == yaml.ScalarNode {
-			hint = "write [" + clip(n.Value) + "]"
+			hint = "write [" + Clip(n.Value) + "]"
 		}
 		c.report(n, path, "want a list, got "+kindName(n), hint)
 		return
@@ -218,22 +220,22 @@ func (c *checker) scalar(path string, n *yaml.Node, t reflect.Type) {
 	switch tag := n.ShortTag(); {
 	case isText(t):
 		if err := reflect.New(t).Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
-			c.report(n, path, visible(err.Error()), "")
+			c.report(n, path, Visible(err.Error()), "")
 		}
 	case t == reflect.TypeFor[time.Duration]():
 		if _, err := time.ParseDuration(n.Value); err != nil {
-			c.report(n, path, "want a duration such as 5m, got "+strconv.Quote(clip(n.Value)), "units are ms, s, m and h")
+			c.report(n, path, "want a duration such as 5m, got "+strconv.Quote(Clip(n.Value)), "units are ms, s, m and h")
 		}
 	case t.Kind() == reflect.Bool:
 		if tag != "!!bool" || (n.Value != "true" && n.Value != "false") {
-			c.report(n, path, "want true or false, got "+strconv.Quote(clip(n.Value)), "")
+			c.report(n, path, "want true or false, got "+strconv.Quote(Clip(n.Value)), "")
 		}
 	case t.Kind() == reflect.String:
 		if tag != "!!str" && tag != "!!timestamp" {
-			c.report(n, path, "want text, got "+kindName(n), fmt.Sprintf("put it in quotes: %q", clip(n.Value)))
+			c.report(n, path, "want text, got "+kindName(n), fmt.Sprintf("put it in quotes: %q", Clip(n.Value)))
 		}
 	case !number(n, tag, t):
-		c.report(n, path, "want "+typeName(t)+", got "+strconv.Quote(clip(n.Value)), "")
+		c.report(n, path, "want "+typeName(t)+", got "+strconv.Quote(Clip(n.Value)), "")
 	}
 }
 
@@ -251,7 +253,7 @@ func number(n *yaml.Node, tag string, t reflect.Type) bool {
 	return err == nil && tag == "!!int"
 }
 
-func join(path, key string) string {
+func Join(path, key string) string {
 	if path == "" {
 		return key
 	}

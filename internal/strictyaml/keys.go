@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"encoding"
@@ -16,7 +16,7 @@ type Key struct {
 	Index []int        // field index of the struct, for reflect.Value.FieldByIndex
 }
 
-// Keys lists the keys of a configuration struct in the order of its fields, those of inlined structs
+// Keys lists the keys of a struct in the order of its fields, those of inlined structs
 // at their place.
 func Keys(t reflect.Type) []Key {
 	var keys []Key
@@ -62,8 +62,8 @@ func isText(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// isScalar reports whether values of the type are written as one word.
-func isScalar(t reflect.Type) bool {
+// IsScalar reports whether values of the type are written as one word.
+func IsScalar(t reflect.Type) bool {
 	if isText(t) {
 		return true
 	}
@@ -100,14 +100,14 @@ func typeName(t reflect.Type) string {
 func (c *checker) suggest(path, got string, known []Key) string {
 	best, distance := "", 3
 	for _, k := range known {
-		if d := editDistance(strings.ToLower(got), k.Name, distance); d < distance {
+		if d := EditDistance(strings.ToLower(got), k.Name, distance); d < distance {
 			best, distance = k.Name, d
 		}
 	}
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
-	if path != "" && slices.ContainsFunc(Keys(reflect.TypeFor[Config]()), func(k Key) bool { return k.Name == got }) {
+	if path != "" && slices.ContainsFunc(Keys(c.top), func(k Key) bool { return k.Name == got }) {
 		return fmt.Sprintf("%q is a key of the top level; check the indentation", got)
 	}
 	names := make([]string, len(known))
@@ -117,9 +117,9 @@ func (c *checker) suggest(path, got string, known []Key) string {
 	return "known keys: " + strings.Join(names, ", ")
 }
 
-// editDistance is the number of edits and swaps of neighbours that turn a into b, or limit if there
+// EditDistance is the number of edits and swaps of neighbours that turn a into b, or limit if there
 // are more. Words longer than any key are not compared.
-func editDistance(a, b string, limit int) int {
+func EditDistance(a, b string, limit int) int {
 	const longest = 64
 	if len(a) > longest || len(b) > longest {
 		return limit

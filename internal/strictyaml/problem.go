@@ -1,4 +1,4 @@
-package config
+package strictyaml
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Problem is one thing wrong with a configuration.
+// A Problem is one thing wrong with a file.
 type Problem struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`   // from 1; 0 when the place is not known
@@ -77,7 +77,7 @@ func indent(line string, column int) string {
 	return b.String()
 }
 
-// Problems are all the things wrong with a configuration, in the order of the file.
+// Problems are all the things wrong with a file, in the order of the file.
 type Problems []Problem
 
 // Error lists the problems, one per line.
@@ -114,12 +114,13 @@ func (p *Problem) place(lines []string, text string) {
 	if p.Line < 1 || p.Line > len(lines) {
 		return
 	}
-	p.source = visible(lines[p.Line-1])
+	p.source = Visible(lines[p.Line-1])
 	left := utf8.RuneCountInString(p.source) - p.Column + 1
 	p.width = max(1, min(utf8.RuneCountInString(text), left))
 }
 
-func visible(s string) string {
+// Visible returns the text with characters that steer a terminal or hide text shown as question marks.
+func Visible(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\t' && (r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == utf8.RuneError || bidi(r)) {
 			return '?'
@@ -131,4 +132,13 @@ func visible(s string) string {
 // bidi reports whether r reorders or hides the text around it.
 func bidi(r rune) bool {
 	return (r >= 0x200b && r <= 0x200f) || (r >= 0x202a && r <= 0x202e) || (r >= 0x2060 && r <= 0x2069) || r == 0xfeff
+}
+
+// Clip bounds text of the file that is repeated in a message.
+func Clip(s string) string {
+	const limit = 60
+	if r := []rune(s); len(r) > limit {
+		return string(r[:limit]) + "…"
+	}
+	return s
 }
