@@ -135,6 +135,9 @@ func (c *Catalog) Control(id warder.ControlID) (Control, bool) {
 
 var idForm = regexp.MustCompile(`^[A-Z][A-Z0-9]{1,4}-[0-9]{2}$`)
 
+// Modes lists how a control can act: at run time, generated, verified, operated.
+func Modes() []string { return []string{"R", "G", "V", "O"} }
+
 // Layers lists the lines of defence: the seven of the paper, then hosting and assurance.
 func Layers() []string {
 	return []string{"network", "gateway", "host", "identity", "tools", "io", "operations", "hosting", "assurance"}
@@ -155,7 +158,7 @@ func (c *Catalog) check() error {
 			errs = append(errs, fmt.Errorf("control %s: unknown layer %q", k.ID, k.Layer))
 		case k.Status != "implemented" && k.Status != "planned":
 			errs = append(errs, fmt.Errorf("control %s: unknown status %q", k.ID, k.Status))
-		case len(k.Modes) == 0 || slices.ContainsFunc(k.Modes, func(m string) bool { return !strings.Contains("RGVO", m) || len(m) != 1 }):
+		case len(k.Modes) == 0 || slices.ContainsFunc(k.Modes, func(m string) bool { return !slices.Contains(Modes(), m) }):
 			errs = append(errs, fmt.Errorf("control %s: modes %v, want some of R, G, V, O", k.ID, k.Modes))
 		}
 		seen[k.ID] = true

@@ -6,8 +6,8 @@
 // [Load] reports every one of them at once, with file, line, column and the text in question:
 //
 //	cfg, err := config.Load("warder.yaml")
-//	if problems, ok := errors.AsType[config.Problems](err); ok {
-//		problems.Render(os.Stderr)
+//	if e, ok := errors.AsType[*config.Error](err); ok {
+//		e.Render(os.Stderr)
 //	}
 //
 // The zero value of a security field is the strict one, so an empty file is valid and exposes

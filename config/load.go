@@ -12,13 +12,13 @@ import (
 // A Problem is one thing wrong with a configuration.
 type Problem = strictyaml.Problem
 
-// Problems are all the things wrong with a configuration, in the order of the file.
-type Problems = strictyaml.Problems
+// An Error is everything wrong with a configuration, in the order of the file.
+type Error = strictyaml.Error
 
 // MaxBytes bounds the size of a configuration file.
 const MaxBytes = 1 << 20
 
-// Load reads, checks and completes a configuration file. The error is [Problems] when the file could
+// Load reads, checks and completes a configuration file. The error is an [*Error] when the file could
 // be read but is not valid.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
@@ -40,11 +40,11 @@ func Load(path string) (*Config, error) {
 	return cfg, nil
 }
 
-// Parse checks a configuration and returns it, or every [Problems] found in it. The name is used in
+// Parse checks a configuration and returns it, or an [*Error] with every problem found in it. The name is used in
 // messages only.
 func Parse(name string, data []byte) (*Config, error) {
 	if len(data) > MaxBytes {
-		return nil, Problems{{File: name, Message: fmt.Sprintf("the file is larger than %d bytes", MaxBytes)}}
+		return nil, &Error{Problems: []Problem{{File: name, Message: fmt.Sprintf("the file is larger than %d bytes", MaxBytes)}}}
 	}
 	cfg := Default()
 	if err := strictyaml.Decode(name, data, cfg, func() []Problem { return Validate(cfg) }); err != nil {

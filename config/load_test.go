@@ -11,15 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func parse(t *testing.T, text string) (*Config, Problems) {
+func parse(t *testing.T, text string) (*Config, *Error) {
 	t.Helper()
 	cfg, err := Parse("warder.yaml", []byte(text))
 	if err == nil {
 		return cfg, nil
 	}
-	ps, ok := errors.AsType[Problems](err)
+	ps, ok := errors.AsType[*Error](err)
 	if !ok {
-		t.Fatalf("Parse returned %T, want Problems: %v", err, err)
+		t.Fatalf("Parse returned %T, want *Error: %v", err, err)
 	}
 	return nil, ps
 }
@@ -73,7 +73,7 @@ func TestParseReportsEveryProblem(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			_, ps := parse(t, tc.text)
 			var got []string
-			for _, p := range ps {
+			for _, p := range ps.Problems {
 				line := strings.TrimPrefix(p.String(), "warder.yaml:")
 				if p.Hint != "" {
 					line += " | " + p.Hint
@@ -115,13 +115,13 @@ admin: {address: "localhost:9443"}
 }
 
 func TestRenderShowsTheText(t *testing.T) {
-	_, ps := parse(t, "version: 1\nlisten:\n  - adress: \"127.0.0.1:1\"\n")
+	_, ps := parse(t, "version: 1\nlisten:\n  - addres: \"127.0.0.1:1\"\n")
 	var b strings.Builder
 	if err := ps.Render(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `warder.yaml:3:5: listen[0].adress: unknown key "adress"
-    3 |   - adress: "127.0.0.1:1"
+	want := `warder.yaml:3:5: listen[0].addres: unknown key "addres"
+    3 |   - addres: "127.0.0.1:1"
       |     ^^^^^^
       hint: did you mean "address"?
 `
@@ -132,7 +132,7 @@ func TestRenderShowsTheText(t *testing.T) {
 
 func TestRenderHidesControlCharacters(t *testing.T) {
 	_, ps := parse(t, "\"a\x1b[2J\u202e\": 1\n")
-	if len(ps) == 0 {
+	if ps == nil {
 		t.Fatal("accepted")
 	}
 	var b strings.Builder

@@ -161,9 +161,9 @@ func (v *validator) nested(path string, value reflect.Value) {
 		}
 		value = value.Elem()
 	}
-	if check, ok := value.Interface().(interface{ Validate() error }); ok && !value.IsZero() {
+	if check, ok := reflect.TypeAssert[interface{ Validate() error }](value); ok && !value.IsZero() {
 		if err := check.Validate(); err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") { // errors.Join puts one per line
+			for line := range strings.SplitSeq(err.Error(), "\n") { // errors.Join puts one per line
 				v.add(path, strictyaml.Visible(line), "")
 			}
 		}

@@ -18,7 +18,7 @@ type checker struct {
 	file     string
 	top      reflect.Type
 	lines    []string
-	problems Problems
+	problems []Problem
 	values   map[string]*yaml.Node // path → value
 	unsafe   bool                  // the document uses what must not be decoded
 }
@@ -253,6 +253,7 @@ func number(n *yaml.Node, tag string, t reflect.Type) bool {
 	return err == nil && tag == "!!int"
 }
 
+// Join returns the path of a key below a path.
 func Join(path, key string) string {
 	if path == "" {
 		return key

@@ -3,8 +3,8 @@
 // problem is reported at once, with its place, a caret under the text and a hint:
 //
 //	err := strictyaml.Decode("warder.yaml", data, &cfg, func() []strictyaml.Problem { return validate(&cfg) })
-//	if problems, ok := errors.AsType[strictyaml.Problems](err); ok {
-//		problems.Render(os.Stderr)
+//	if e, ok := errors.AsType[*strictyaml.Error](err); ok {
+//		e.Render(os.Stderr)
 //	}
 //
 // It is the only package that imports the YAML library.
@@ -22,13 +22,13 @@ import (
 
 // Decode fills into, a pointer to a struct that may hold defaults, from the only document of data; a
 // file without a document changes nothing. Then it asks validate, which may be nil, for what makes no
-// sense in the values. The error is [Problems], in the order of the file. The name is used in
+// sense in the values. The error is an [*Error]. The name is used in
 // messages only; the caller bounds the size of data.
 func Decode(name string, data []byte, into any, validate func() []Problem) error {
 	c := newChecker(name, data, deref(reflect.TypeOf(into)))
 	root, ok := c.document(data)
 	if !ok {
-		return c.problems.sorted()
+		return inOrder(c.problems)
 	}
 	if root != nil {
 		c.check(root)
@@ -40,7 +40,7 @@ func Decode(name string, data []byte, into any, validate func() []Problem) error
 		c.validate(validate())
 	}
 	if len(c.problems) > 0 {
-		return c.problems.sorted()
+		return inOrder(c.problems)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type Key struct {
 // at their place.
 func Keys(t reflect.Type) []Key {
 	var keys []Key
-	for f := range fields(t) {
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if name == "-" || !f.IsExported() {
 			continue
@@ -38,16 +38,6 @@ func Keys(t reflect.Type) []Key {
 		keys = append(keys, Key{Name: name, Type: deref(f.Type), Index: f.Index})
 	}
 	return keys
-}
-
-func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
-	return func(yield func(reflect.StructField) bool) {
-		for i := range t.NumField() {
-			if !yield(t.Field(i)) {
-				return
-			}
-		}
-	}
 }
 
 func deref(t reflect.Type) reflect.Type {

@@ -77,35 +77,35 @@ func indent(line string, column int) string {
 	return b.String()
 }
 
-// Problems are all the things wrong with a file, in the order of the file.
-type Problems []Problem
+// An Error is everything wrong with a file, in the order of the file.
+type Error struct{ Problems []Problem }
 
 // Error lists the problems, one per line.
-func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
 		lines[i] = p.String()
 	}
 	return strings.Join(lines, "\n")
 }
 
 // Render writes every problem with its place in the file.
-func (ps Problems) Render(w io.Writer) error {
+func (e *Error) Render(w io.Writer) error {
 	var errs error
-	for _, p := range ps {
+	for _, p := range e.Problems {
 		errs = errors.Join(errs, p.Render(w))
 	}
 	return errs
 }
 
-// sorted orders the problems by place and removes those said twice.
-func (ps Problems) sorted() Problems {
+// inOrder orders the problems by place and removes those said twice.
+func inOrder(ps []Problem) *Error {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return slices.CompactFunc(ps, func(a, b Problem) bool {
+	return &Error{slices.CompactFunc(ps, func(a, b Problem) bool {
 		return a.Line == b.Line && a.Column == b.Column && a.Message == b.Message
-	})
+	})}
 }
 
 // place fills in the line of the file and the text to underline. Control characters of the line are
