@@ -1,0 +1,182 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warder-mcp/warder/internal/jose"
+)
+
+// Config is the identity section of the configuration. Without issuers nobody can enter over HTTP.
+type Config struct {
+	BaseURL         string        `yaml:"base_url"`         // public address of Warder, without trailing slash, such as https://gate.example.com; servers are at BASE/mcp/NAME
+	Issuers         []Issuer      `yaml:"issuers"`          // authorization servers whose tokens are accepted
+	ScopesSupported []string      `yaml:"scopes_supported"` // minimal scopes a client asks for at first; also in the metadata document
+	CacheTTL        time.Duration `yaml:"cache_ttl"`        // how long a verified token is remembered, at most 60s; zero means 60s
+	CacheSize       int           `yaml:"cache_size"`       // how many verified tokens are remembered; zero means 10000
+}
+
+// An Issuer is one authorization server.
+type Issuer struct {
+	URL         string        `yaml:"url"`          // issuer identifier, compared as a plain string with the iss claim
+	Audience    Audience      `yaml:"audience"`     // what the token must name as its audience; empty: exactly the server's canonical URI
+	JWKS        JWKS          `yaml:"jwks"`         // where the issuer's public keys are
+	Algorithms  []string      `yaml:"algorithms"`   // signature algorithms accepted; empty: ES256, EdDSA, PS256 and RS256
+	Types       []string      `yaml:"types"`        // typ headers accepted; empty: at+jwt and JWT; add "" for issuers that send none
+	MaxLifetime time.Duration `yaml:"max_lifetime"` // longest exp - iat accepted; zero means 24h
+	Leeway      time.Duration `yaml:"leeway"`       // clock skew tolerated, at most 60s; zero means none
+	Claims      ClaimNames    `yaml:"claims"`       // names of the claims that make the principal
+	GroupPrefix string        `yaml:"group_prefix"` // put before every group this issuer vouches for; must differ between issuers
+}
+
+// An Audience says how a token is bound to one server. The zero value is the strict rule: aud is
+// exactly the canonical URI of the server, alone.
+type Audience struct {
+	AllowOthers  bool              `yaml:"allow_others"`  // true accepts an aud array that names other audiences too
+	Claim        string            `yaml:"claim"`         // claim that carries the audience instead of aud, for issuers without RFC 8707
+	Servers      map[string]string `yaml:"servers"`       // endpoint name to the audience this issuer uses for it, for issuers without RFC 8707
+	SharedUnsafe string            `yaml:"shared_unsafe"` // one audience for every server: a token for one server is then good for all; last resort
+}
+
+// A JWKS says where an issuer's keys are. Exactly one field is set, except that the application may
+// hand in the keys of its own issuer.
+type JWKS struct {
+	File string `yaml:"file"` // JWK set document
+	URL  string `yaml:"url"`  // https address of a JWK set document
+}
+
+// ClaimNames name the claims of the principal. Empty names take the default given; "-" reads none.
+type ClaimNames struct {
+	Groups string `yaml:"groups"` // array of strings; default "groups"
+	Tenant string `yaml:"tenant"` // string; default none
+	Client string `yaml:"client"` // string; default client_id, else azp
+	Agent  string `yaml:"agent"`  // string; default the sub of act (RFC 8693)
+	Scopes string `yaml:"scopes"` // words or array; default scope, else scp
+}
+
+// Bounds and defaults.
+const (
+	maxCacheTTL     = time.Minute
+	defaultCache    = 10_000
+	defaultLifetime = 24 * time.Hour
+	pathPrefix      = "/mcp/"
+	metadataPrefix  = "/.well-known/oauth-protected-resource"
+)
+
+func defaultAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
+func defaultTypes() []string      { return []string{"at+jwt", "JWT"} }
+
+// Default returns the configuration without issuers: nobody enters over HTTP.
+func Default() Config { return Config{CacheTTL: maxCacheTTL, CacheSize: defaultCache} }
+
+// Resource is the canonical URI of the server or group at an endpoint (RFC 8707 section 2): no
+// trailing slash, no query, no fragment.
+func (c Config) Resource(endpoint string) string { return c.BaseURL + pathPrefix + endpoint }
+
+// MetadataURL is where the protected-resource metadata of an endpoint is (RFC 9728 section 3.1).
+func (c Config) MetadataURL(endpoint string) string {
+	u, err := url.Parse(c.BaseURL)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + metadataPrefix + u.EscapedPath() + pathPrefix + endpoint
+}
+
+// Validate reports every fault at once.
+func (c Config) Validate() error {
+	var errs []error
+	if c.BaseURL != "" || len(c.Issuers) > 0 {
+		errs = append(errs, checkURL("base_url", c.BaseURL))
+	}
+	if c.CacheTTL < 0 || c.CacheTTL > maxCacheTTL {
+		errs = append(errs, fmt.Errorf("cache_ttl: %v is not between 0 and %v", c.CacheTTL, maxCacheTTL))
+	}
+	if c.CacheSize < 0 {
+		errs = append(errs, errors.New("cache_size: negative"))
+	}
+	for _, s := range c.ScopesSupported {
+		if s == "offline_access" { // MCP authorization, "Scope Selection": refresh is not the resource server's business
+			errs = append(errs, errors.New("scopes_supported: offline_access must not be listed"))
+		}
+		if s == "" || strings.ContainsAny(s, " \"\\") {
+			errs = append(errs, fmt.Errorf("scopes_supported: %q is not a scope", s))
+		}
+	}
+	prefixes := map[string]string{}
+	for i, is := range c.Issuers {
+		at := fmt.Sprintf("issuers[%d]", i)
+		for _, err := range is.validate() {
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+		}
+		if slices.ContainsFunc(c.Issuers[:i], func(o Issuer) bool { return o.URL == is.URL }) {
+			errs = append(errs, fmt.Errorf("%s.url: %q is configured twice", at, is.URL))
+		}
+		if is.Claims.Groups == "-" {
+			continue
+		}
+		if other, taken := prefixes[is.GroupPrefix]; taken {
+			errs = append(errs, fmt.Errorf("%s.group_prefix: same as that of %s: a group of one issuer would be the group of the other", at, other))
+		}
+		prefixes[is.GroupPrefix] = is.URL
+	}
+	return errors.Join(errs...)
+}
+
+func (is Issuer) validate() []error {
+	errs := []error{checkURL("url", strings.TrimSuffix(is.URL, "/"))} // some issuers do end in a slash
+	if is.JWKS.File != "" && is.JWKS.URL != "" {
+		errs = append(errs, errors.New("jwks: set file or url, not both"))
+	}
+	for _, a := range is.Algorithms {
+		if !slices.Contains(jose.Algorithms(), a) {
+			errs = append(errs, fmt.Errorf("algorithms: %q is not an accepted asymmetric algorithm", a))
+		}
+	}
+	if is.MaxLifetime < 0 {
+		errs = append(errs, errors.New("max_lifetime: negative"))
+	}
+	if is.Leeway < 0 || is.Leeway > time.Minute {
+		errs = append(errs, fmt.Errorf("leeway: %v is not between 0 and 1m", is.Leeway))
+	}
+	if is.Audience.SharedUnsafe != "" && len(is.Audience.Servers) > 0 {
+		errs = append(errs, errors.New("audience: set servers or shared_unsafe, not both"))
+	}
+	for name, aud := range is.Audience.Servers {
+		if aud == "" {
+			errs = append(errs, fmt.Errorf("audience.servers.%s: empty", name))
+		}
+	}
+	return append(errs, is.duplicateAudiences()...)
+}
+
+// duplicateAudiences refuses a map that gives two servers one audience: that is shared_unsafe.
+func (is Issuer) duplicateAudiences() []error {
+	seen := map[string]string{}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(is.Audience.Servers)) {
+		aud := is.Audience.Servers[name]
+		if other, taken := seen[aud]; taken && aud != "" {
+			errs = append(errs, fmt.Errorf("audience.servers: %s and %s share the audience %q", other, name, aud))
+		}
+		seen[aud] = name
+	}
+	return errs
+}
+
+func checkURL(field, s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", field, err)
+	case u.Host == "" || !jose.SecureURL(u):
+		return fmt.Errorf("%s: %q: want https, or http to a loopback address", field, s)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(s, "/") || strings.HasSuffix(s, "#"):
+		return fmt.Errorf("%s: %q: no user, query, fragment or trailing slash", field, s)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os/user"
+	"time"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/jose"
+)
+
+// Keys finds the public key that a token of one issuer names. [jose.Source] is one.
+type Keys interface {
+	Key(ctx context.Context, id string) (jose.Key, error)
+}
+
+// Deps are what the layer needs from outside.
+type Deps struct {
+	// Resource returns the canonical URI of the endpoint, a server or a group, and false for an
+	// endpoint that does not exist. Required. It must not block: it is asked for every message.
+	Resource func(endpoint string) (string, bool)
+	// HTTP fetches key sets; it decides what may be dialled. Nil means no issuer may have a jwks.url.
+	HTTP *http.Client
+	// Keys holds ready key sources by issuer URL, such as that of an issuer in this process. An issuer
+	// in this map needs no jwks.
+	Keys map[string]Keys
+	// Generation is a number that changes when credentials were revoked: every remembered token is
+	// then verified anew. Nil means it never changes.
+	Generation func() uint64
+	// User names the operating system's user behind the stdio door. Nil asks the operating system.
+	User func() (string, error)
+	// Now is the clock; nil for time.Now.
+	Now func() time.Time
+}
+
+// New builds the layer.
+func New(cfg Config, deps Deps) (warder.Layer, error) {
+	if err := cfg.Validate(); err != nil {
+		return warder.Layer{}, fmt.Errorf("identity: %w", err)
+	}
+	if deps.Resource == nil {
+		return warder.Layer{}, errors.New("identity: no way to resolve endpoints")
+	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.User == nil {
+		deps.User = currentUser
+	}
+	v, err := newVerifier(cfg, deps)
+	if err != nil {
+		return warder.Layer{}, fmt.Errorf("identity: %w", err)
+	}
+	ask := asker{cfg: cfg}
+	return warder.Layer{
+		Name: "identity",
+		Connect: []warder.Interceptor{
+			newLocalUser(deps.User),
+			&challenge{ask: ask},
+			newAudience(cfg, deps, v, ask),
+			&noImplicitTrust{resource: deps.Resource, ask: ask},
+		},
+	}, nil
+}
+
+func currentUser() (string, error) {
+	u, err := user.Current()
+	if err != nil {
+		return "", fmt.Errorf("name the local user: %w", err)
+	}
+	return u.Username, nil
+}
+
+// resourceOf is the audience that a token for the exchange's endpoint must have. An endpoint that
+// does not exist gets the URI it would have, so that its refusals look like those of any other.
+func resourceOf(x *warder.Exchange, resource func(string) (string, bool), cfg *Config) string {
+	if x.Server != nil {
+		return x.Server.Resource
+	}
+	if r, ok := resource(x.Endpoint); ok {
+		return r
+	}
+	return cfg.Resource(x.Endpoint)
+}
