@@ -1,5 +1,7 @@
 package warder
 
+import "time"
+
 // A Verdict is what one control says about one exchange.
 type Verdict uint8
 
@@ -48,6 +50,9 @@ type Ask struct {
 	Error            string   // RFC 6750 section 3.1 error code, empty when no credentials were sent
 	Scopes           []string // every scope this one operation needs
 	ResourceMetadata string   // RFC 9728 section 5.1 metadata URL
+
+	// RetryAfter is when a rate-limited client may try again (RFC 9110 section 10.2.3); 0 if unknown.
+	RetryAfter time.Duration
 }
 
 // Continue is the verdict of a control that has no objection.
