@@ -129,22 +129,39 @@ func (n *node) tagged(b []byte, i int) *node {
 	return nil
 }
 
-// member returns the place of a member in the node and what its value must be; nil if the member is
-// not allowed. The place is none for a member the node does not describe.
+// member is described for a name as written, without its quotes.
 func (n *node) member(inner []byte, closed bool) (int, *node) {
-	name := text(inner)
+	if bytes.IndexByte(inner, '\\') >= 0 {
+		inner = text(inner)
+	}
 	for i := range n.members {
-		if m := &n.members[i]; string(name) == m.name {
+		if m := &n.members[i]; string(inner) == m.name {
 			return i, m.value
 		}
 	}
+	return none, n.others(closed)
+}
+
+// described returns the place of a member in the node and what its value must be; nil if the member
+// is not allowed. The place is none for a member the node does not describe.
+func (n *node) described(name string, closed bool) (int, *node) {
+	for i := range n.members {
+		if m := &n.members[i]; name == m.name {
+			return i, m.value
+		}
+	}
+	return none, n.others(closed)
+}
+
+// others is what members must be that the node does not describe; nil if there may be none.
+func (n *node) others(closed bool) *node {
 	switch {
 	case n.rest != nil:
-		return none, n.rest
+		return n.rest
 	case closed:
-		return none, nil
+		return nil
 	default:
-		return none, n.any
+		return n.any
 	}
 }
 

@@ -48,7 +48,7 @@ func (n *node) plain(k kind) bool {
 	case kindObject:
 		return !n.constrainsObject
 	case kindArray:
-		return n.items == nil && n.most < 0
+		return (n.items == nil || n.items == n.any) && n.most < 0
 	case kindString:
 		return n.words == nil && n.format == formatNone
 	case kindNumber:
