@@ -5,7 +5,7 @@ import (
 
 	warder "github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/secret"
-	"github.com/warder-mcp/warder/internal/unit"
+	"github.com/warder-mcp/warder/layer/network"
 )
 
 // A Config is the whole configuration file, in the order of the path.
@@ -19,6 +19,9 @@ type Config struct {
 
 	// Listen lists the front doors. Without one, nothing listens.
 	Listen []Listener `yaml:"listen"`
+
+	// Network says which hosts and origins clients may use, and how TLS is spoken.
+	Network network.Config `yaml:"network"`
 
 	// Servers lists the MCP servers behind the gateway. Each is reached at /mcp/NAME.
 	Servers []Server `yaml:"servers"`
@@ -57,9 +60,6 @@ type TLS struct {
 	// ClientCA refers to the PEM certificates that client certificates must chain to. Without it no
 	// client certificate is asked for.
 	ClientCA secret.Ref `yaml:"client_ca"`
-
-	// AllowTLS12 accepts TLS 1.2 with forward-secret AEAD suites. By default TLS 1.3 is required.
-	AllowTLS12 bool `yaml:"allow_tls12"`
 }
 
 // A Server is one MCP server behind the gateway.
@@ -113,42 +113,4 @@ func (c Control) ModeAt(now time.Time) Mode {
 type Admin struct {
 	// Address to listen on, host:port, on a loopback address. Empty: no such listener.
 	Address string `yaml:"address"`
-}
-
-// A Limits bounds the exchanges of one server. Zero means the strict default.
-type Limits struct {
-	// Request bounds the body of one client message. Default 1MiB.
-	Request unit.Bytes `yaml:"request"`
-
-	// Message bounds one message of the answer. Default 4MiB.
-	Message unit.Bytes `yaml:"message"`
-
-	// Response bounds all messages of one answer. Default 16MiB.
-	Response unit.Bytes `yaml:"response"`
-
-	// Wall is the hard maximum for one exchange. Default 2m.
-	Wall time.Duration `yaml:"wall"`
-}
-
-// Budget returns the limits with the strict defaults filled in.
-func (l Limits) Budget() warder.Budget {
-	b := warder.Budget{
-		RequestBytes:  int64(unit.MiB),
-		MessageBytes:  4 * int64(unit.MiB),
-		ResponseBytes: 16 * int64(unit.MiB),
-		Wall:          2 * time.Minute,
-	}
-	if l.Request > 0 {
-		b.RequestBytes = int64(l.Request)
-	}
-	if l.Message > 0 {
-		b.MessageBytes = int64(l.Message)
-	}
-	if l.Response > 0 {
-		b.ResponseBytes = int64(l.Response)
-	}
-	if l.Wall > 0 {
-		b.Wall = l.Wall
-	}
-	return b
 }

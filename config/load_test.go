@@ -115,14 +115,14 @@ admin: {address: "localhost:9443"}
 }
 
 func TestRenderShowsTheText(t *testing.T) {
-	_, ps := parse(t, "version: 1\nlisten:\n  - addres: \"127.0.0.1:1\"\n")
+	_, ps := parse(t, "version: 1\nlisten:\n  - addrress: \"127.0.0.1:1\"\n")
 	var b strings.Builder
 	if err := ps.Render(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `warder.yaml:3:5: listen[0].addres: unknown key "addres"
-    3 |   - addres: "127.0.0.1:1"
-      |     ^^^^^^
+	want := `warder.yaml:3:5: listen[0].addrress: unknown key "addrress"
+    3 |   - addrress: "127.0.0.1:1"
+      |     ^^^^^^^^
       hint: did you mean "address"?
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {

@@ -25,6 +25,7 @@ func Validate(cfg *Config) []Problem {
 		v.add("version", fmt.Sprintf("version %d is not known", cfg.Version), "the only version is 1")
 	}
 	v.listeners(cfg)
+	v.found = append(v.found, Defaults{}.Refuse(cfg)...)
 	v.servers(cfg)
 	v.controls(cfg)
 	if cfg.Admin.Address != "" {
@@ -44,8 +45,7 @@ func (v *validator) listeners(cfg *Config) {
 	seen := map[string]string{}
 	for i, l := range cfg.Listen {
 		at := fmt.Sprintf("listen[%d]", i)
-		host, _, err := SplitAddress(l.Address)
-		if err != nil {
+		if _, _, err := SplitAddress(l.Address); err != nil {
 			v.add(at+".address", err.Error(), `write host:port, such as "127.0.0.1:8443" or ":8443"`)
 			continue
 		}
@@ -54,10 +54,7 @@ func (v *validator) listeners(cfg *Config) {
 		}
 		seen[l.Address] = at
 		if l.TLS == nil {
-			if !IsLoopback(host) {
-				v.add(at, "plaintext is refused outside the loopback interface", "set tls.cert and tls.key, or listen on 127.0.0.1")
-			}
-			continue
+			continue // TAB-03 judges it
 		}
 		if l.TLS.Cert.IsZero() {
 			v.add(at+".tls.cert", "a certificate is required", "name a file: cert: {file: tls.crt}")

@@ -37,7 +37,7 @@ func (c *checker) check(root *yaml.Node) { c.value("", root, c.top) }
 
 // report adds a problem at the node.
 func (c *checker) report(n *yaml.Node, path, message, hint string) {
-	p := Problem{File: c.file, Line: n.Line, Column: n.Column, Path: path, Message: message, Hint: hint}
+	p := Problem{File: c.file, Line: n.Line, Column: n.Column, Path: Visible(path), Message: message, Hint: hint}
 	text := ""
 	if n.Kind == yaml.ScalarNode {
 		text = n.Value

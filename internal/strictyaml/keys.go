@@ -40,6 +40,14 @@ func Keys(t reflect.Type) []Key {
 	return keys
 }
 
+// Owner returns the struct type that declares the key: t, or the struct inlined into it.
+func Owner(t reflect.Type, k Key) reflect.Type {
+	for _, i := range k.Index[:len(k.Index)-1] {
+		t = deref(t.Field(i).Type)
+	}
+	return t
+}
+
 func deref(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()

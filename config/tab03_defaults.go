@@ -1,0 +1,129 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	warder "github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/strictyaml"
+)
+
+// Defaults judges how far a configuration departs from secure defaults. Control TAB-03.
+//
+// The zero of every field is the strict value, so an omitted key, a null and a false mean the same. A
+// key that weakens a control has a name that says so, must be written out, and is reported at every
+// start and by "warder check".
+type Defaults struct{}
+
+// Control names the control.
+func (Defaults) Control() warder.ControlID { return "TAB-03" }
+
+// A Weakening is one place where a configuration is weaker than the default.
+type Weakening struct {
+	Path    string           `json:"path"`    // key in the file
+	Control warder.ControlID `json:"control"` // the control that is weaker for it
+	Means   string           `json:"means"`   // what it allows
+}
+
+// Refuse returns what no named key can allow: a front door that speaks plaintext to other machines.
+func (Defaults) Refuse(cfg *Config) []Problem {
+	var out []Problem
+	for i, l := range cfg.Listen {
+		host, _, err := SplitAddress(l.Address)
+		if err != nil || l.TLS != nil || IsLoopback(host) || cfg.Network.InsecurePlaintext {
+			continue
+		}
+		out = append(out, Problem{
+			Path:    fmt.Sprintf("listen[%d]", i),
+			Message: "plaintext is refused outside the loopback interface",
+			Hint:    "set tls.cert and tls.key, or listen on 127.0.0.1",
+		})
+	}
+	return out
+}
+
+// Weakenings lists every departure from the defaults at the given time, in the order of the file.
+func (Defaults) Weakenings(cfg *Config, now time.Time) []Weakening {
+	var out []Weakening
+	known := switches()
+	each("", reflect.ValueOf(cfg).Elem(), func(path string, owner reflect.Type, key string, v reflect.Value) {
+		s, ok := known[declared(owner, key)]
+		if ok && s.control != "" && s.weakens(v) {
+			out = append(out, Weakening{Path: path, Control: s.control, Means: s.means})
+		}
+	})
+	for _, id := range slices.Sorted(maps.Keys(cfg.Controls)) {
+		c := cfg.Controls[id]
+		if mode := c.ModeAt(now); mode != Enforce {
+			out = append(out, Weakening{
+				Path: "controls." + string(id), Control: id,
+				Means: fmt.Sprintf("mode %s until %s, answered for by %s", mode, c.Until.Format(time.DateOnly), strictyaml.Visible(strictyaml.Clip(c.Owner))),
+			})
+		}
+	}
+	return out
+}
+
+// A toggle says what a key does to security. Keys without a control change nothing about it.
+type toggle struct {
+	control warder.ControlID
+	means   string
+	strict  []string // values that are as strict as the default; nil: the zero value only
+}
+
+func (t toggle) weakens(v reflect.Value) bool {
+	return !v.IsZero() && !slices.Contains(t.strict, fmt.Sprint(v.Interface()))
+}
+
+// switches lists every boolean of the configuration, and every other key that weakens a control. A
+// test fails for a boolean that is missing here.
+func switches() map[string]toggle {
+	return map[string]toggle{
+		"config.Listener legacy_sse":        {control: "PRT-11", means: "opens the deprecated HTTP+SSE transport of 2024-11-05"},
+		"network.Config allow_tls12":        {control: "NET-05", means: "accepts TLS 1.2"},
+		"network.Config insecure_plaintext": {control: "NET-05", means: "accepts plaintext from other machines"},
+	}
+}
+
+// declared names a key by the struct that declares it: "network.Config allow_tls12".
+func declared(owner reflect.Type, key string) string {
+	pkg := owner.PkgPath()[strings.LastIndexByte(owner.PkgPath(), '/')+1:]
+	return pkg + "." + owner.Name() + " " + key
+}
+
+// each visits every scalar value with the struct that declares it.
+func each(path string, v reflect.Value, visit func(path string, owner reflect.Type, key string, v reflect.Value)) {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return
+		}
+		v = v.Elem()
+	}
+	switch {
+	case strictyaml.IsScalar(v.Type()):
+	case v.Kind() == reflect.Struct:
+		for _, k := range strictyaml.Keys(v.Type()) {
+			field, err := v.FieldByIndexErr(k.Index)
+			if err != nil {
+				continue
+			}
+			at := strictyaml.Join(path, k.Name)
+			if strictyaml.IsScalar(k.Type) {
+				visit(at, strictyaml.Owner(v.Type(), k), k.Name, field)
+			}
+			each(at, field, visit)
+		}
+	case v.Kind() == reflect.Map:
+		for _, key := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) }) {
+			each(strictyaml.Join(path, key.String()), v.MapIndex(key), visit)
+		}
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			each(fmt.Sprintf("%s[%d]", path, i), v.Index(i), visit)
+		}
+	}
+}
