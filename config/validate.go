@@ -74,7 +74,7 @@ func (v *validator) name(at, name string, seen map[string]string) {
 	case name == "":
 		v.add(at, "a name is required", "")
 	case len(name) > 63 || !serverName.MatchString(name):
-		v.add(at+".name", fmt.Sprintf("name %q: want lower-case letters and digits with single hyphens, at most 63", strictyaml.Visible(strictyaml.Clip(name))), "")
+		v.add(at+".name", fmt.Sprintf("name %q: want lower-case letters and digits with single hyphens, at most 63", strictyaml.Clip(name)), "")
 	case dup:
 		v.add(at+".name", fmt.Sprintf("the name %q is that of %s", name, other), "names of servers and groups share one space of URLs")
 	}
@@ -108,10 +108,10 @@ func (v *validator) servers(cfg *Config) {
 		}
 		for j, s := range g.Servers {
 			if !slices.Contains(names, s) {
-				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("no server is named %q", strictyaml.Visible(strictyaml.Clip(s))), closest(s, names))
+				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("no server is named %q", strictyaml.Clip(s)), closest(s, names))
 			}
 			if slices.Index(g.Servers, s) != j {
-				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("server %q stands here twice", strictyaml.Visible(strictyaml.Clip(s))), "")
+				v.add(fmt.Sprintf("%s.servers[%d]", at, j), fmt.Sprintf("server %q stands here twice", strictyaml.Clip(s)), "")
 			}
 		}
 	}
@@ -121,7 +121,7 @@ func (v *validator) controls(cfg *Config) {
 	for _, id := range slices.Sorted(maps.Keys(cfg.Controls)) {
 		c, at := cfg.Controls[id], "controls."+string(id)
 		if !controlID.MatchString(string(id)) {
-			v.add(at, fmt.Sprintf("%q is not the id of a control", strictyaml.Visible(strictyaml.Clip(string(id)))), "ids look like PRT-02; list them with: warder controls list")
+			v.add(at, fmt.Sprintf("%q is not the id of a control", strictyaml.Clip(string(id))), "ids look like PRT-02; list them with: warder controls list")
 			continue
 		}
 		if c.Mode == Enforce {
@@ -161,7 +161,7 @@ func (v *validator) nested(path string, value reflect.Value) {
 	if check, ok := reflect.TypeAssert[interface{ Validate() error }](value); ok && !value.IsZero() {
 		if err := check.Validate(); err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") { // errors.Join puts one per line
-				v.add(path, strictyaml.Visible(line), "")
+				v.add(path, line, "")
 			}
 		}
 	}
@@ -188,10 +188,10 @@ func (v *validator) nested(path string, value reflect.Value) {
 func SplitAddress(address string) (host, port string, err error) {
 	host, port, err = net.SplitHostPort(address)
 	if err != nil {
-		return "", "", fmt.Errorf("address %q: want host:port", strictyaml.Visible(strictyaml.Clip(address)))
+		return "", "", fmt.Errorf("address %q: want host:port", strictyaml.Clip(address))
 	}
 	if _, err := netip.ParseAddrPort("127.0.0.1:" + port); err != nil {
-		return "", "", fmt.Errorf("address %q: the port must be a number from 0 to 65535", strictyaml.Visible(strictyaml.Clip(address)))
+		return "", "", fmt.Errorf("address %q: the port must be a number from 0 to 65535", strictyaml.Clip(address))
 	}
 	if host == "" {
 		host = "127.0.0.1"

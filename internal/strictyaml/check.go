@@ -37,7 +37,7 @@ func (c *checker) check(root *yaml.Node) { c.value("", root, c.top) }
 
 // report adds a problem at the node.
 func (c *checker) report(n *yaml.Node, path, message, hint string) {
-	p := Problem{File: c.file, Line: n.Line, Column: n.Column, Path: Visible(path), Message: message, Hint: hint}
+	p := Problem{File: c.file, Line: n.Line, Column: n.Column, Path: Visible(path), Message: Visible(message), Hint: Visible(hint)}
 	text := ""
 	if n.Kind == yaml.ScalarNode {
 		text = n.Value
@@ -150,7 +150,7 @@ func (c *checker) structure(path string, n *yaml.Node, t reflect.Type) {
 	c.pairs(path, n, func(key, value *yaml.Node, at string) {
 		i := slices.IndexFunc(known, func(k Key) bool { return k.Name == key.Value })
 		if i < 0 {
-			c.report(key, at, fmt.Sprintf("unknown key %q", Visible(Clip(key.Value))), c.suggest(path, key.Value, known))
+			c.report(key, at, fmt.Sprintf("unknown key %q", Clip(key.Value)), c.suggest(path, key.Value, known))
 			return
 		}
 		c.value(at, value, known[i].Type)
@@ -188,7 +188,7 @@ func (c *checker) pairs(path string, n *yaml.Node, visit func(key, value *yaml.N
 		}
 		if line, dup := first[key.Value]; dup {
 			c.unsafe = true
-			c.report(key, at, fmt.Sprintf("duplicate key %q", Visible(Clip(key.Value))), fmt.Sprintf("it stands on line %d already", line))
+			c.report(key, at, fmt.Sprintf("duplicate key %q", Clip(key.Value)), fmt.Sprintf("it stands on line %d already", line))
 			continue
 		}
 		first[key.Value] = key.Line
@@ -220,7 +220,7 @@ func (c *checker) scalar(path string, n *yaml.Node, t reflect.Type) {
 	switch tag := n.ShortTag(); {
 	case isText(t):
 		if err := reflect.New(t).Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
-			c.report(n, path, Visible(err.Error()), "")
+			c.report(n, path, err.Error(), "")
 		}
 	case t == reflect.TypeFor[time.Duration]():
 		if _, err := time.ParseDuration(n.Value); err != nil {
