@@ -131,6 +131,9 @@ func (s *Set) CheckError(rev warder.Revision, v wire.Value) (violation Violation
 func (s *Set) CheckMessage(q Query, m *warder.Message) (violation Violation, ok bool) {
 	switch m.Kind {
 	case warder.KindError:
+		if violation := errorID(q.Revision, m); violation.Keyword != "" {
+			return violation, false
+		}
 		violation, ok = s.CheckError(q.Revision, wire.At(m, m.ErrorSpan))
 		return violation.under("/error"), ok
 	case warder.KindResult:
@@ -148,6 +151,19 @@ func (s *Set) CheckMessage(q Query, m *warder.Message) (violation Violation, ok 
 		violation, ok = s.Check(q, wire.At(m, m.ParamsSpan))
 		return violation.under("/params"), ok
 	}
+}
+
+// errorID demands the id of an error: never null, and optional only since 2025-11-25. JSON-RPC 2.0
+// section 5 has null for requests whose id could not be read; MCP does not.
+func errorID(rev warder.Revision, m *warder.Message) Violation {
+	id := m.At(m.Envelope.Get("id"))
+	if string(id) == "null" {
+		return Violation{Pointer: "/id", Keyword: "type", Want: "string or integer"}
+	}
+	if id == nil && rev < warder.Revision20251125 {
+		return Violation{Pointer: "/id", Keyword: "required", Want: "this member"}
+	}
+	return Violation{}
 }
 
 func (v Violation) under(prefix string) Violation {
