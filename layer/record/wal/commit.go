@@ -83,7 +83,7 @@ func (l *Log) commit() error {
 	l.spare = nil
 	l.mu.Unlock()
 
-	leaves, err := l.write(b)
+	links, err := l.write(b)
 	if err != nil {
 		l.fail(b, err)
 		return err
@@ -93,7 +93,7 @@ func (l *Log) commit() error {
 	l.durable.Store(l.next)
 	l.records.Add(uint64(len(b.frames)))
 	l.bytes.Add(uint64(len(b.buf)))
-	l.opts.Durable(b.first, leaves)
+	l.opts.Durable(b.first, links)
 	close(b.done)
 	l.recycle(b)
 	return nil
@@ -110,7 +110,7 @@ func (l *Log) recycle(b *batch) {
 
 // write seals the frames of b and makes them durable. Nothing of the committer's state changes
 // unless it succeeds.
-func (l *Log) write(b *batch) ([]Hash, error) {
+func (l *Log) write(b *batch) ([]Link, error) {
 	if err := l.present(); err != nil {
 		return nil, err
 	}
@@ -119,11 +119,11 @@ func (l *Log) write(b *batch) ([]Hash, error) {
 			return nil, err
 		}
 	}
-	leaves := make([]Hash, len(b.frames))
+	links := make([]Link, len(b.frames))
 	at, chain, start := l.opts.Now(), l.chain, 0
 	for i, end := range b.frames {
-		leaves[i], chain = seal(b.buf[start:end], l.next+uint64(i), at, chain, l.table)
-		start = end
+		links[i] = seal(b.buf[start:end], l.next+uint64(i), at, chain, l.table)
+		chain, start = links[i].Chain, end
 	}
 	if _, err := l.file.WriteAt(b.buf, l.off); err != nil {
 		return nil, fmt.Errorf("write: %w", err)
@@ -137,7 +137,7 @@ func (l *Log) write(b *batch) ([]Hash, error) {
 	l.off += int64(len(b.buf))
 	l.next += uint64(len(b.frames))
 	l.chain = chain
-	return leaves, nil
+	return links, nil
 }
 
 // present reports whether the file still stands where readers will look for it: a write into a

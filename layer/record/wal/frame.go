@@ -32,12 +32,14 @@ const MaxPayload = 1 << 20
 // A Hash is a SHA-256 value.
 type Hash [sha256.Size]byte
 
+// A Link is the place of one record in the chain.
+type Link struct{ Leaf, Chain Hash }
+
 // A Record is one record as read back.
 type Record struct {
 	Seq     uint64
 	Time    time.Time // wall clock at commit
-	Leaf    Hash      // what the Merkle tree holds for this record
-	Chain   Hash      // link over this record and all before it
+	Link              // what the Merkle tree commits to
 	Payload []byte    // valid until the next record is read
 	Segment string    // file name
 	Offset  int64     // of the frame in the segment, bytes
@@ -54,15 +56,15 @@ func link(before, leaf Hash) Hash {
 	return sha256.Sum256(b[:])
 }
 
-// seal fills the header of a frame whose payload is in place and returns its leaf and chain.
-func seal(frame []byte, seq uint64, at time.Time, before Hash, table *crc32.Table) (leaf, chain Hash) {
+// seal fills the header of a frame whose payload is in place and returns its link.
+func seal(frame []byte, seq uint64, at time.Time, before Hash, table *crc32.Table) Link {
 	le := binary.LittleEndian
 	le.PutUint32(frame, uint32(len(frame)-frameHeader))
 	le.PutUint64(frame[frameSeq:], seq)
 	le.PutUint64(frame[frameTime:], uint64(at.UnixNano()))
-	leaf = sha256.Sum256(frame[frameTime:])
-	chain = link(before, leaf)
+	leaf := Hash(sha256.Sum256(frame[frameTime:]))
+	chain := link(before, leaf)
 	copy(frame[frameChain:], chain[:])
 	le.PutUint32(frame[frameCRC:], crc32.Checksum(frame[frameSeq:], table))
-	return leaf, chain
+	return Link{Leaf: leaf, Chain: chain}
 }

@@ -264,7 +264,7 @@ func parseFrame(b []byte, table *crc32.Table) (r Record, size int, ok bool) {
 	r = Record{
 		Seq:     le.Uint64(frame[frameSeq:]),
 		Time:    time.Unix(0, int64(le.Uint64(frame[frameTime:]))).UTC(),
-		Leaf:    sha256.Sum256(frame[frameTime:]),
+		Link:    Link{Leaf: sha256.Sum256(frame[frameTime:])},
 		Payload: frame[frameHeader:],
 	}
 	copy(r.Chain[:], frame[frameChain:])

@@ -33,8 +33,8 @@ type Options struct {
 	Now          func() time.Time // wall clock
 	Logger       *slog.Logger
 	// Durable is called by the committer after each commit with the first sequence number and the
-	// leaves that became durable, which it may keep. It must not block.
-	Durable func(first uint64, leaves []Hash)
+	// links of the records that became durable, which it may keep. It must not block.
+	Durable func(first uint64, links []Link)
 }
 
 func (o Options) withDefaults() Options {
@@ -60,7 +60,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Durable == nil {
-		o.Durable = func(uint64, []Hash) {}
+		o.Durable = func(uint64, []Link) {}
 	}
 	return o
 }
