@@ -19,6 +19,7 @@ const (
 	CodeUnsupported       Code = "unsupported_version" // revision not spoken here
 	CodeMissingCapability Code = "missing_capability"  // the client did not declare what is needed
 	CodeUnknownMethod     Code = "unknown_method"
+	CodeMissingMeta       Code = "missing_meta" // 2026-07-28: required _meta members are absent
 	CodeInvalidParams     Code = "invalid_params"
 	CodeNotFound          Code = "not_found" // "not there" and "not yours" are this one answer
 	CodeNoSession         Code = "no_session"
@@ -87,10 +88,12 @@ func (c Code) Face() Face {
 		return Face{http.StatusBadRequest, RPCMissingCapability, "The client lacks a required capability."}
 	case CodeUnknownMethod:
 		return Face{http.StatusNotFound, RPCMethodNotFound, "Method not found."}
+	case CodeMissingMeta:
+		return Face{http.StatusBadRequest, RPCInvalidParams, "The request lacks required _meta members."}
 	case CodeInvalidParams:
-		return Face{http.StatusBadRequest, RPCInvalidParams, "Invalid parameters."}
+		return Face{http.StatusOK, RPCInvalidParams, "Invalid parameters."}
 	case CodeNotFound:
-		return Face{http.StatusBadRequest, RPCInvalidParams, "Not found."}
+		return Face{http.StatusOK, RPCInvalidParams, "Not found."}
 	case CodeNoSession:
 		return Face{http.StatusNotFound, RPCNoSession, "Session not found."}
 	case CodeMethodNotAllowed:

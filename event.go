@@ -42,7 +42,8 @@ type Event struct {
 	Code         Code       `json:"code,omitempty"`
 	Reason       Reason     `json:"reason,omitempty"`
 	Control      ControlID  `json:"control,omitempty"` // the control that decided a refusal
-	Decisions    []Decision `json:"-"`
+	Trail        []Step     `json:"-"`                 // every control that ran; encoded by layer/record
+	Decisions    []Decision `json:"-"`                 // every decision that was not a plain pass; encoded by layer/record
 	Findings     []Finding  `json:"findings,omitempty"`
 	Policies     []string   `json:"policies,omitempty"`
 	Forwarded    bool       `json:"forwarded,omitempty"`

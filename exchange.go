@@ -32,7 +32,8 @@ type Conn struct {
 // A Trace is a W3C trace context (https://www.w3.org/TR/trace-context/).
 type Trace struct {
 	TraceID [16]byte
-	SpanID  [8]byte
+	SpanID  [8]byte // of this exchange; what the server is told as its parent
+	Parent  [8]byte // span of the caller; zero if the trace begins here
 	Sampled bool
 	State   string // tracestate, already validated
 }
@@ -81,9 +82,11 @@ type Exchange struct {
 	Principal *Principal // set by identity; nil until then
 	Tool      *Tool      // the approved definition of the target; set by tools, nil for other methods
 	Labels    []string   // data labels met so far; set by output
+	Question  *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
 	Resume    []byte     // payload of verified state that Warder minted; set by PRT-05
 	Budget    Budget     // set by proxy from configuration
 
+	Trail     []Step     // every control that ran, in order; set by the runner
 	Decisions []Decision // every decision that was not a plain pass, and the deciding one; set by the runner
 	Policies  []string   // ids of the policies that allowed; set by access
 	Forwarded bool       // the upstream was asked; set by proxy
@@ -94,6 +97,30 @@ type Exchange struct {
 	BytesOut  int64      // bytes of the messages sent to the client; set by proxy
 	Upstream  string     // address or command of the instance that answered; set by proxy
 	Finished  time.Time  // set by proxy before Complete
+}
+
+// A Phase is one of the four phases of the path.
+type Phase uint8
+
+// The phases, in order.
+const (
+	PhaseConnect Phase = iota
+	PhaseRequest
+	PhaseResponse
+	PhaseComplete
+)
+
+// String returns the phase's word in audit records and traces.
+func (p Phase) String() string {
+	return [...]string{"connect", "request", "response", "complete"}[min(p, PhaseComplete)]
+}
+
+// A Step says that one control ran on an exchange.
+type Step struct {
+	Control ControlID
+	Phase   Phase
+	Verdict Verdict
+	Took    time.Duration
 }
 
 // A Budget bounds one exchange. Zero means the strict default, never "unlimited".
@@ -127,4 +154,23 @@ func (x *Exchange) Method() string {
 		return x.Parent.Method()
 	}
 	return x.Request.Method
+}
+
+// Header renders the context as a traceparent for the next hop: version 00, this exchange's span as
+// parent (W3C Trace Context section 3.2).
+func (t Trace) Header() string {
+	const digits = "0123456789abcdef"
+	out := make([]byte, 0, 55)
+	out = append(out, "00-"...)
+	for _, b := range t.TraceID {
+		out = append(out, digits[b>>4], digits[b&15])
+	}
+	out = append(out, '-')
+	for _, b := range t.SpanID {
+		out = append(out, digits[b>>4], digits[b&15])
+	}
+	if t.Sampled {
+		return string(append(out, "-01"...))
+	}
+	return string(append(out, "-00"...))
 }

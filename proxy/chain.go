@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/warder-mcp/warder"
+)
+
+// A Mode says what the runner does with a control's refusal.
+type Mode string
+
+// The modes of a control. The zero value enforces.
+const (
+	Enforce Mode = "enforce"
+	Monitor Mode = "monitor" // record what would have been refused, and go on
+	Off     Mode = "off"     // do not run the control
+)
+
+// An Observer is told of every decision. It must not block and must be safe for concurrent use.
+type Observer interface {
+	Decided(x *warder.Exchange, phase warder.Phase, d *warder.Decision, took time.Duration)
+}
+
+// accessLayer is the layer after which nothing may rewrite a request.
+const accessLayer = "access"
+
+// A step is one control at its place in a phase.
+type step struct {
+	control warder.ControlID
+	run     warder.Interceptor
+	monitor bool
+	sealed  bool // runs after access: a rewritten request is refused
+}
+
+// A Chain runs the layers over exchanges. It alone owns order, panic, mode, observation and
+// fail-closed; a control cannot forget to call the next one. It is immutable and safe for
+// concurrent use.
+type Chain struct {
+	connect, request, response []step
+	complete                   []warder.Recorder
+	observer                   Observer
+}
+
+// NewChain builds the runner over layers given in path order. modes names the controls that do not
+// enforce.
+func NewChain(layers []warder.Layer, modes map[warder.ControlID]Mode, observer Observer) *Chain {
+	c := &Chain{observer: observer}
+	sealed := false
+	for _, l := range layers {
+		c.connect = appendSteps(c.connect, l.Connect, modes, false)
+		c.request = appendSteps(c.request, l.Request, modes, sealed)
+		sealed = sealed || l.Name == accessLayer
+	}
+	for _, l := range slices.Backward(layers) {
+		c.response = appendSteps(c.response, l.Response, modes, false)
+		c.complete = append(c.complete, l.Complete...)
+	}
+	return c
+}
+
+func appendSteps(steps []step, controls []warder.Interceptor, modes map[warder.ControlID]Mode, sealed bool) []step {
+	for _, ic := range controls {
+		id := ic.Control()
+		if mode := modes[id]; mode != Off {
+			steps = append(steps, step{id, ic, mode == Monitor, sealed})
+		}
+	}
+	return steps
+}
+
+// Controls lists the controls that run in a phase, in order.
+func (c *Chain) Controls(phase warder.Phase) []warder.ControlID {
+	steps := c.steps(phase)
+	ids := make([]warder.ControlID, len(steps))
+	for i := range steps {
+		ids[i] = steps[i].control
+	}
+	return ids
+}
+
+func (c *Chain) steps(phase warder.Phase) []step {
+	switch phase {
+	case warder.PhaseConnect:
+		return c.connect
+	case warder.PhaseRequest:
+		return c.request
+	case warder.PhaseResponse:
+		return c.response
+	default:
+		return nil
+	}
+}
+
+// Connect judges the connection: headers only, no message yet.
+func (c *Chain) Connect(ctx context.Context, x *warder.Exchange) *warder.Error {
+	return c.run(ctx, x, warder.PhaseConnect)
+}
+
+// Request judges the decoded message of x.
+func (c *Chain) Request(ctx context.Context, x *warder.Exchange) *warder.Error {
+	return c.run(ctx, x, warder.PhaseRequest)
+}
+
+// Response judges one message of the answer and returns it as the client may see it.
+func (c *Chain) Response(ctx context.Context, x *warder.Exchange, m *warder.Message) (*warder.Message, *warder.Error) {
+	x.Response = m
+	if err := c.run(ctx, x, warder.PhaseResponse); err != nil {
+		return nil, err
+	}
+	return x.Response, nil
+}
+
+// Complete lets every recorder see the finished exchange. Each runs, whatever the others do; the
+// first error is returned.
+func (c *Chain) Complete(ctx context.Context, x *warder.Exchange) error {
+	var first error
+	for _, r := range c.complete {
+		if err := record(ctx, x, r); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func record(ctx context.Context, x *warder.Exchange, r warder.Recorder) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("recorder panicked: %v", p)
+		}
+	}()
+	return r.Record(ctx, x)
+}
+
+// run calls the controls of a phase in order until one refuses.
+func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase) *warder.Error {
+	start := time.Now()
+	var d warder.Decision // one for the whole phase: it escapes to the observer
+	for i, steps := 0, c.steps(phase); i < len(steps); i++ {
+		s := &steps[i]
+		before := x.Request
+		var err error
+		d, err = intercept(ctx, x, s.run)
+		if s.sealed && x.Request != before {
+			x.Request = before
+			d = warder.Refuse(warder.CodeInternal, "rewritten_after_access", "a control changed the request after policy had decided")
+		}
+		refusal := c.settle(ctx, x, s, phase, &d, err, &start)
+		if refusal != nil {
+			return refusal
+		}
+	}
+	return nil
+}
+
+// settle records what one control decided and turns a refusal into the error the client sees.
+func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase warder.Phase, d *warder.Decision, err error, start *time.Time) *warder.Error {
+	if err == nil && ctx.Err() != nil && d.Verdict == warder.Pass {
+		err = context.Cause(ctx) // a verdict that came too late is no verdict
+	}
+	if err != nil {
+		*d = unavailable(err)
+	}
+	d.Control = s.control
+	d.Observed = s.monitor && d.Verdict != warder.Pass
+	now := time.Now()
+	took := now.Sub(*start)
+	*start = now
+	x.Trail = append(x.Trail, warder.Step{Control: s.control, Phase: phase, Verdict: d.Verdict, Took: took})
+	if c.observer != nil {
+		c.observer.Decided(x, phase, d, took)
+	}
+	if d.Verdict == warder.Pass && len(d.Findings) == 0 && len(d.Policies) == 0 {
+		return nil
+	}
+	for i := range d.Findings {
+		d.Findings[i].Control = s.control
+	}
+	x.Decisions = append(x.Decisions, *d)
+	if d.Verdict == warder.Pass || d.Observed {
+		return nil
+	}
+	return refusal(d, err)
+}
+
+// refusal turns a decision that does not pass into the error the client sees.
+func refusal(d *warder.Decision, cause error) *warder.Error {
+	code := d.Code
+	if code == "" {
+		switch d.Verdict {
+		case warder.Challenge:
+			code = warder.CodeUnauthenticated
+		case warder.Hold:
+			code = warder.CodeHeld
+		case warder.Deny, warder.Pass:
+			code = warder.CodeDenied
+		}
+	}
+	if cause == nil && d.Detail != "" {
+		cause = fmt.Errorf("%s", d.Detail)
+	}
+	return &warder.Error{Code: code, Reason: d.Reason, Control: d.Control, Public: d.Public, Ask: d.Ask, Err: cause}
+}
+
+// intercept calls one control; a panic is an error like any other.
+func intercept(ctx context.Context, x *warder.Exchange, ic warder.Interceptor) (d warder.Decision, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("control panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return ic.Intercept(ctx, x)
+}
+
+// unavailable is the decision for a control that could not decide.
+func unavailable(err error) warder.Decision {
+	return warder.Refuse(warder.CodeUnavailable, "control_unavailable", err.Error())
+}

@@ -1,0 +1,323 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/proxy/upstream"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// A flow is one exchange on its way, with what only the data plane needs to know of it.
+type flow struct {
+	g    *Gate
+	x    *warder.Exchange
+	end  *Endpoint
+	back *Backend // nil while a group fans out
+	sess *session // nil when stateless
+	// send delivers one judged message of the answer to the client.
+	send func(ctx context.Context, m *warder.Message) error
+	// answer is the question that the message answers; set for answers only.
+	question question
+	local    bool // the door is a local pipe: the session needs no id of its own
+}
+
+// carry takes a classified message down the path and every message of its answer back up.
+func (f *flow) carry(ctx context.Context) *warder.Error {
+	if err := f.route(ctx); err != nil {
+		return err
+	}
+	if f.back == nil {
+		if err := f.opening(); err != nil {
+			return err
+		}
+		return f.abandon(f.fanOut(ctx))
+	}
+	if err := f.g.chain.Request(ctx, f.x); err != nil {
+		f.declined(ctx, err)
+		return err
+	}
+	if err := f.opening(); err != nil {
+		return err
+	}
+	return f.abandon(f.forward(ctx))
+}
+
+// forward sends the judged message on and delivers what comes back.
+func (f *flow) forward(ctx context.Context) *warder.Error {
+	for m, err := range f.roundTrip(ctx) {
+		if err != nil {
+			return asError(ctx, err)
+		}
+		if e := f.deliver(ctx, m); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// deliver judges one message of the answer and sends it on.
+func (f *flow) deliver(ctx context.Context, m *warder.Message) *warder.Error {
+	out, refusal := f.g.chain.Response(ctx, f.x, m)
+	if refusal != nil {
+		switch {
+		case m.Kind == warder.KindRequest:
+			f.refuseQuestion(ctx, m.IDBytes(), refusal)
+			return nil
+		case m.Kind == warder.KindNotification && droppable(refusal.Code):
+			return nil
+		default:
+			return refusal
+		}
+	}
+	f.x.BytesOut += int64(len(out.Raw))
+	f.x.Messages++
+	if f.x.BytesOut > f.x.Budget.ResponseBytes {
+		return warder.Fail(warder.CodeUpstreamFailed, "response_too_large", nil)
+	}
+	if err := f.send(ctx, out); err != nil {
+		return asError(ctx, err)
+	}
+	return nil
+}
+
+// droppable reports whether a refused notification is left out while the exchange goes on.
+func droppable(c warder.Code) bool {
+	switch c {
+	case warder.CodeRateLimited, warder.CodeInvalidRequest, warder.CodeUnknownMethod, warder.CodeInvalidParams,
+		warder.CodeMissingCapability, warder.CodeQuarantined:
+		return true
+	default:
+		return false
+	}
+}
+
+// asError gives every failure of the way a code.
+func asError(ctx context.Context, err error) *warder.Error {
+	var e *warder.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	cause := err
+	if ctx.Err() != nil {
+		cause = context.Cause(ctx)
+	}
+	switch {
+	case errors.Is(cause, errWall), errors.Is(cause, context.DeadlineExceeded):
+		return warder.Fail(warder.CodeTimeout, "call_timeout", cause)
+	case errors.Is(cause, errDraining):
+		return warder.Fail(warder.CodeUnavailable, "draining", cause)
+	case errors.Is(cause, errSessionEnded):
+		return warder.Fail(warder.CodeNoSession, "session_ended", cause)
+	case errors.Is(cause, errCancelled), errors.Is(cause, context.Canceled):
+		return warder.Fail(warder.CodeUpstreamFailed, "cancelled", cause)
+	default:
+		return warder.Fail(warder.CodeUpstreamFailed, "upstream_failed", err)
+	}
+}
+
+// roundTrip forwards the judged message and yields what comes back, in the client's revision.
+func (f *flow) roundTrip(ctx context.Context) iter.Seq2[*warder.Message, error] {
+	switch m := f.x.Request; m.Kind {
+	case warder.KindResult, warder.KindError:
+		return f.done(f.question.answer(ctx, m))
+	case warder.KindNotification:
+		return f.done(f.notify(ctx))
+	case warder.KindRequest:
+		return f.call(ctx)
+	default:
+		return f.done(fmt.Errorf("message of kind %d", m.Kind))
+	}
+}
+
+// done is an answer without messages.
+func (f *flow) done(err error) iter.Seq2[*warder.Message, error] {
+	return func(yield func(*warder.Message, error) bool) {
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// one is an answer of one message that Warder gives itself.
+func (f *flow) one(raw []byte) iter.Seq2[*warder.Message, error] {
+	return func(yield func(*warder.Message, error) bool) {
+		yield(wire.Decode(raw, f.g.limits))
+	}
+}
+
+// call forwards a request.
+func (f *flow) call(ctx context.Context) iter.Seq2[*warder.Message, error] {
+	id := f.x.Request.IDBytes()
+	switch f.x.Request.Method {
+	case wire.MethodInitialize:
+		return f.initialize(ctx)
+	case wire.MethodListen:
+		if !f.x.Revision.Modern() {
+			return f.listenLegacy(ctx)
+		}
+	case wire.MethodPing:
+		return f.one(wire.Response(id, []byte("{}")))
+	}
+	link, err := f.link(ctx)
+	if err != nil {
+		return f.done(err)
+	}
+	f.x.Forwarded, f.x.Upstream = true, link.Describe()
+	switch modern := f.x.Revision.Modern(); {
+	case modern == link.Era():
+		return f.direct(ctx, link)
+	case modern:
+		return f.modernOnLegacy(ctx, link)
+	default:
+		return f.legacyOnModern(ctx, link)
+	}
+}
+
+// link opens or finds the connection to the server for this client.
+func (f *flow) link(ctx context.Context) (upstream.Link, error) {
+	x := f.x
+	key := upstream.Key{Owner: x.Principal.Key()}
+	init := upstream.Init{Revision: x.Revision, ClientInfo: []byte(clientInfo(x.Client)), Capabilities: x.Client.Capabilities}
+	if f.sess != nil && !x.Revision.Modern() {
+		key.Session, key.Capabilities = f.sess.digest, f.sess.declared()
+	} else {
+		init.Capabilities = x.Request.At(x.Request.Meta.Get(wire.MetaCapabilities))
+		key.Capabilities = hashCapabilities(init.Capabilities)
+	}
+	return f.back.Up.Link(ctx, key, init)
+}
+
+// initialize answers the opening of a legacy session with what the server says of itself.
+func (f *flow) initialize(ctx context.Context) iter.Seq2[*warder.Message, error] {
+	link, err := f.link(ctx)
+	if err != nil {
+		return f.done(err)
+	}
+	f.x.Forwarded, f.x.Upstream = true, link.Describe()
+	return f.one(wire.InitializeResult(f.x.Request.IDBytes(), link.Hello(), f.x.Revision))
+}
+
+// direct forwards between peers of one era: the same bytes both ways.
+func (f *flow) direct(ctx context.Context, link upstream.Link) iter.Seq2[*warder.Message, error] {
+	return func(yield func(*warder.Message, error) bool) {
+		for m, err := range link.Call(ctx, f.x.Request, f.headers(link)) {
+			if err == nil && m.Kind == warder.KindRequest && !f.x.Revision.Modern() {
+				if m = f.relay(ctx, link, m); m == nil {
+					continue
+				}
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// relay gives a server's question the id under which the client will answer it. It returns nil when
+// the question cannot be asked; the server then has its refusal already.
+func (f *flow) relay(ctx context.Context, link upstream.Link, m *warder.Message) *warder.Message {
+	asked := bytesClone(m.IDBytes())
+	refuse := func(public string) *warder.Message {
+		f.reply(ctx, link, wire.ErrorResponse(asked, warder.RPCInvalidRequest, public, nil))
+		return nil
+	}
+	if f.sess == nil {
+		return refuse("The client cannot be asked.")
+	}
+	q := question{parent: f.x, answer: func(ctx context.Context, answer *warder.Message) error {
+		restored, err := wire.WithID(answer, asked, f.g.limits)
+		if err != nil {
+			return err
+		}
+		return link.Send(ctx, restored)
+	}}
+	out := f.pose(m, q)
+	if out == nil {
+		return refuse("Too many open questions.")
+	}
+	return out
+}
+
+// pose registers a question with the session and returns it as the client will see it; nil if the
+// session takes no more.
+func (f *flow) pose(m *warder.Message, q question) *warder.Message {
+	var out *warder.Message
+	_, ok := f.sess.ask(func(id []byte) question {
+		var err error
+		if out, err = wire.WithID(m, id, f.g.limits); err != nil {
+			out = nil
+		}
+		q.asked = out
+		return q
+	})
+	if !ok {
+		return nil
+	}
+	return out
+}
+
+// reply sends a message of Warder's own to a server; a failure shows at the call itself.
+func (f *flow) reply(ctx context.Context, link upstream.Link, raw []byte) {
+	m, err := wire.Decode(raw, f.g.limits)
+	if err == nil {
+		err = link.Send(ctx, m)
+	}
+	if err != nil {
+		f.g.log.DebugContext(ctx, "answer a server", attrError(err))
+	}
+}
+
+// refuseQuestion tells the server that its question will not be asked.
+func (f *flow) refuseQuestion(ctx context.Context, id []byte, refusal *warder.Error) {
+	if f.sess == nil {
+		return
+	}
+	if q, ok := f.sess.take(id); ok {
+		f.failQuestion(ctx, q, refusal)
+	}
+}
+
+// declined tells the server that the client's answer to its question was refused.
+func (f *flow) declined(ctx context.Context, refusal *warder.Error) {
+	if f.x.Request.IsAnswer() && f.question.answer != nil {
+		f.failQuestion(ctx, f.question, refusal)
+	}
+}
+
+func (f *flow) failQuestion(ctx context.Context, q question, refusal *warder.Error) {
+	face := refusal.Code.Face()
+	m, err := wire.Decode(wire.ErrorResponse([]byte("0"), face.RPC, refusal.Sentence(), nil), f.g.limits)
+	if err == nil {
+		err = q.answer(ctx, m)
+	}
+	if err != nil {
+		f.g.log.DebugContext(ctx, "refuse a question", attrError(err))
+	}
+}
+
+// notify forwards a notification of the client.
+func (f *flow) notify(ctx context.Context) error {
+	m := f.x.Request
+	switch m.Method {
+	case wire.NotifyCancelled:
+		if f.sess != nil {
+			f.sess.cancel(m.At(m.Params.Get("requestId")))
+		}
+		return nil
+	case wire.NotifyInitialized:
+		return nil // the link has said so itself
+	}
+	if f.x.Revision.Modern() {
+		return nil // stateless servers take no notifications of clients but cancellation
+	}
+	link, err := f.link(ctx)
+	if err != nil || link.Era() {
+		return err
+	}
+	f.x.Forwarded, f.x.Upstream = true, link.Describe()
+	return link.Send(ctx, m)
+}

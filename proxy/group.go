@@ -1,0 +1,437 @@
+package proxy
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// Separator stands between a server's name and a tool's or prompt's name in a group.
+const Separator = "__"
+
+// route finds the server of a group that a message is for and gives the message the name the server
+// knows. Messages for all servers leave f.back nil.
+func (f *flow) route(ctx context.Context) *warder.Error {
+	if f.back != nil {
+		return nil
+	}
+	m := f.x.Request
+	if m.IsAnswer() {
+		f.back = f.end.Backends[0] // the question itself knows where its answer goes
+		if p := f.question.parent; p != nil && p.Server != nil {
+			f.back = f.end.backend(p.Server.Name)
+		}
+		f.x.Server = f.back.Server
+		return nil
+	}
+	switch m.Method {
+	case wire.MethodToolsCall, wire.MethodPromptsGet:
+		return f.routeName()
+	case wire.MethodComplete:
+		if strings.Contains(m.Target, Separator) && !strings.Contains(m.Target, "://") {
+			return f.routeName()
+		}
+		return f.routeURI(ctx)
+	case wire.MethodResourcesRead, wire.MethodResourcesSubscribe, wire.MethodResourcesUnsubscribe:
+		return f.routeURI(ctx)
+	}
+	if strings.HasPrefix(m.Method, "tasks/") && m.Target != "" {
+		if name, ok := f.g.routes.find(f.end.Name, "task:"+m.Target); ok {
+			f.aim(f.end.backend(name))
+			return nil
+		}
+		return nowhere()
+	}
+	return nil
+}
+
+// nowhere is the answer for everything a group does not have, or not for this principal.
+func nowhere() *warder.Error {
+	return &warder.Error{Code: warder.CodeNotFound, Reason: "unknown_target", Public: "Not found."}
+}
+
+func (e *Endpoint) backend(name string) *Backend {
+	for _, b := range e.Backends {
+		if b.Server.Name == name {
+			return b
+		}
+	}
+	return nil
+}
+
+func (f *flow) aim(b *Backend) {
+	f.back = b
+	f.x.Server = b.Server
+}
+
+// routeName splits "server__name".
+func (f *flow) routeName() *warder.Error {
+	m := f.x.Request
+	server, name, ok := strings.Cut(m.Target, Separator)
+	b := f.end.backend(server)
+	if !ok || b == nil {
+		return nowhere()
+	}
+	bare, err := wire.WithTarget(m, name, f.g.limits)
+	if err != nil {
+		return asError(context.Background(), err)
+	}
+	f.x.Request = bare
+	f.aim(b)
+	return nil
+}
+
+// routeURI finds the server that listed a resource. A URI that nobody listed yet makes the group
+// list its servers' resources and templates once.
+func (f *flow) routeURI(ctx context.Context) *warder.Error {
+	uri := f.x.Request.Target
+	if name, ok := f.g.routes.find(f.end.Name, uri); ok && f.end.backend(name) != nil {
+		f.aim(f.end.backend(name))
+		return nil
+	}
+	for _, b := range f.end.Backends {
+		for _, method := range []string{wire.MethodResourcesList, wire.MethodResourceTemplates} {
+			items, err := f.g.list(ctx, f, b, method)
+			if err != nil {
+				continue // a server without resources, or one that is down, owns no URI
+			}
+			if slices.ContainsFunc(items, func(raw []byte) bool { return offers(raw, uri) }) {
+				f.g.routes.add(f.end.Name, uri, b.Server.Name)
+				f.aim(b)
+				return nil
+			}
+		}
+	}
+	return nowhere()
+}
+
+// offers reports whether a listed resource or template can be this URI.
+func offers(item []byte, uri string) bool {
+	v := wire.Parse(item)
+	if v.Get("uri").Equals(uri) {
+		return true
+	}
+	template, ok := v.Get("uriTemplate").Text()
+	if !ok {
+		return false
+	}
+	head, _, _ := strings.Cut(template, "{")
+	return head != "" && strings.HasPrefix(uri, head)
+}
+
+// fanOut sends a message to every server of the group and joins the answers. Each part is an
+// exchange of its own, judged and recorded like any other.
+func (f *flow) fanOut(ctx context.Context) *warder.Error {
+	m := f.x.Request
+	switch {
+	case m.Method == wire.MethodListen:
+		return f.fanListen(ctx)
+	case m.Method == wire.MethodPing && m.IsCall():
+		return f.sendRaw(ctx, wire.Response(m.IDBytes(), []byte("{}")))
+	case m.Kind == warder.KindNotification && m.Method == wire.NotifyCancelled:
+		if f.sess != nil {
+			f.sess.cancel(m.At(m.Params.Get("requestId")))
+		}
+		return nil
+	}
+	parts := f.parts(ctx)
+	if !m.IsCall() {
+		return firstError(parts)
+	}
+	switch m.Method {
+	case wire.MethodInitialize, wire.MethodDiscover:
+		return f.joinHello(ctx, parts)
+	case wire.MethodToolsList:
+		return f.joinList(ctx, parts, "tools")
+	case wire.MethodPromptsList:
+		return f.joinList(ctx, parts, "prompts")
+	case wire.MethodResourcesList:
+		return f.joinList(ctx, parts, "resources")
+	case wire.MethodResourceTemplates:
+		return f.joinList(ctx, parts, "resourceTemplates")
+	case wire.MethodSetLevel:
+		if err := firstError(parts); err != nil {
+			return err
+		}
+		return f.sendRaw(ctx, wire.Response(m.IDBytes(), []byte("{}")))
+	default:
+		return &warder.Error{Code: warder.CodeUnknownMethod, Reason: "not_for_a_group"}
+	}
+}
+
+// A part is the answer of one server to a fanned-out message.
+type part struct {
+	back    *Backend
+	answers []*warder.Message
+	err     *warder.Error
+}
+
+// parts carries the message to every server at once.
+func (f *flow) parts(ctx context.Context) []part {
+	parts := make([]part, len(f.end.Backends))
+	var work sync.WaitGroup
+	for i, b := range f.end.Backends {
+		work.Go(func() { parts[i] = f.part(ctx, b) })
+	}
+	work.Wait()
+	return parts
+}
+
+func (f *flow) part(ctx context.Context, b *Backend) part {
+	p := part{back: b}
+	m := f.x.Request
+	for range maxListPages {
+		child := f.child(b, m)
+		child.send = func(_ context.Context, m *warder.Message) error {
+			if m.IsAnswer() {
+				p.answers = append(p.answers, m)
+			}
+			return nil
+		}
+		p.err = child.carry(ctx)
+		child.finish(ctx, p.err)
+		if p.err != nil || len(p.answers) == 0 {
+			return p
+		}
+		last := p.answers[len(p.answers)-1]
+		cursor := last.At(last.Result.Get("nextCursor"))
+		if last.Kind != warder.KindResult || cursor == nil {
+			return p
+		}
+		next, err := wire.Splice(f.x.Request, f.g.limits, wire.SetMember(f.x.Request, f.x.Request.ParamsSpan, f.x.Request.Params, "cursor", cursor))
+		if !f.x.Request.ParamsSpan.Present() {
+			params := append(append([]byte(`{"cursor":`), cursor...), '}')
+			next, err = wire.Decode(wire.Request(f.x.Request.IDBytes(), m.Method, params), f.g.limits)
+		}
+		if err != nil {
+			p.err = asError(ctx, err)
+			return p
+		}
+		m = next
+	}
+	return p
+}
+
+// child makes the exchange of one server's part.
+func (f *flow) child(b *Backend, m *warder.Message) *flow {
+	c := f.g.begin(f.x.Door, f.x.Endpoint, f.x.Conn)
+	c.adopt(f)
+	c.aim(b)
+	c.x.Inbound, c.x.Request = m, m
+	return c
+}
+
+// adopt takes over what another exchange of the same connection established.
+func (f *flow) adopt(parent *flow) {
+	p := parent.x
+	f.sess = parent.sess
+	f.local = parent.local
+	f.x.Parent, f.x.Revision, f.x.Session, f.x.Principal = p, p.Revision, p.Session, p.Principal
+	f.x.Trace, f.x.Client, f.x.From = p.Trace, p.Client, p.From
+	f.x.Trail = append(f.x.Trail, p.Trail...)
+}
+
+func firstError(parts []part) *warder.Error {
+	for _, p := range parts {
+		if p.err != nil {
+			return p.err
+		}
+	}
+	return nil
+}
+
+// sendRaw delivers an answer that Warder composed from judged parts.
+func (f *flow) sendRaw(ctx context.Context, raw []byte) *warder.Error {
+	m, err := wire.Decode(raw, f.g.limits)
+	if err != nil {
+		return asError(ctx, err)
+	}
+	f.x.BytesOut += int64(len(raw))
+	f.x.Messages++
+	if err := f.send(ctx, m); err != nil {
+		return asError(ctx, err)
+	}
+	return nil
+}
+
+// joinList merges the lists of the servers; one that fails costs only its own entries.
+func (f *flow) joinList(ctx context.Context, parts []part, key string) *warder.Error {
+	items := []byte("[")
+	failed := 0
+	for _, p := range parts {
+		if p.err != nil {
+			failed++
+		}
+		for _, answer := range p.answers {
+			for _, item := range wire.At(answer, answer.Result.Get(key)).Elements() {
+				items = append(comma(items), f.named(p.back, key, item)...)
+			}
+		}
+	}
+	if failed == len(parts) {
+		return firstError(parts)
+	}
+	result := append([]byte(`{"`+key+`":`), items...)
+	result = append(result, ']')
+	if f.x.Revision.Modern() {
+		result = append(result, `,"resultType":"complete","ttlMs":0,"cacheScope":"private"`...)
+	}
+	return f.sendRaw(ctx, wire.Response(f.x.Request.IDBytes(), append(result, '}')))
+}
+
+// named prefixes a tool or prompt with its server and remembers where a resource lives.
+func (f *flow) named(b *Backend, key string, item wire.Value) []byte {
+	if key == "resources" {
+		if uri, ok := item.Get("uri").Text(); ok {
+			f.g.routes.add(f.end.Name, uri, b.Server.Name)
+		}
+		return item.Raw()
+	}
+	name := item.Get("name")
+	text, ok := name.Text()
+	if !ok || key == "resourceTemplates" {
+		return item.Raw()
+	}
+	raw, base := item.Raw(), item.Span().Start
+	out := append([]byte(nil), raw[:name.Span().Start-base]...)
+	out = wire.AppendQuote(out, b.Server.Name+Separator+text)
+	return append(out, raw[name.Span().End-base:]...)
+}
+
+// joinHello introduces the group: the union of what its servers can do.
+func (f *flow) joinHello(ctx context.Context, parts []part) *warder.Error {
+	var hellos []wire.Hello
+	var instructions strings.Builder
+	for _, p := range parts {
+		if len(p.answers) != 1 || p.answers[0].Kind != warder.KindResult {
+			continue // a server that is down is missing, the others serve
+		}
+		parse := wire.ParseInitializeResult
+		if f.x.Revision.Modern() {
+			parse = wire.ParseDiscoverResult
+		}
+		h, err := parse(p.answers[0])
+		if err != nil {
+			continue
+		}
+		hellos = append(hellos, h)
+		if h.Instructions != "" {
+			instructions.WriteString("# " + p.back.Server.Name + "\n" + h.Instructions + "\n")
+		}
+	}
+	if len(hellos) == 0 {
+		return firstError(parts)
+	}
+	joined := wire.Hello{
+		Revision: f.x.Revision, ServerInfo: []byte(`{"name":` + string(wire.Quote(f.end.Name)) + `,"version":"1"}`),
+		Capabilities: joinCapabilities(hellos), Instructions: strings.TrimSpace(instructions.String()),
+	}
+	id := f.x.Request.IDBytes()
+	if f.x.Revision.Modern() {
+		return f.sendRaw(ctx, wire.DiscoverResult(id, joined, f.g.revisions()))
+	}
+	return f.sendRaw(ctx, wire.InitializeResult(id, joined, f.x.Revision))
+}
+
+// joinCapabilities is the union of what a group can pass on.
+func joinCapabilities(hellos []wire.Hello) []byte {
+	b := []byte("{")
+	for _, name := range []string{"completions", "logging", "prompts", "resources", "tools"} {
+		flags, found := []byte("{"), false
+		for _, flag := range []string{"listChanged", "subscribe"} {
+			on := false
+			for _, h := range hellos {
+				v := wire.Parse(h.Capabilities).Get(name)
+				found = found || v.Exists()
+				set, ok := v.Get(flag).Bool()
+				on = on || ok && set
+			}
+			if on {
+				flags = append(comma(flags), `"`+flag+`":true`...)
+			}
+		}
+		if found {
+			b = append(comma(b), `"`+name+`":`...)
+			b = append(append(b, flags...), '}')
+		}
+	}
+	return append(b, '}')
+}
+
+// fanListen joins the streams of all servers.
+func (f *flow) fanListen(ctx context.Context) *warder.Error {
+	if f.x.Revision.Modern() {
+		want := parseFilter(wire.At(f.x.Request, f.x.Request.Params.Get("notifications")))
+		if err := f.sendRaw(ctx, acknowledged(f.x.Request.IDBytes(), want)); err != nil {
+			return err
+		}
+	}
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, b := range f.end.Backends {
+		child := f.child(b, f.x.Request)
+		child.send = func(ctx context.Context, m *warder.Message) error {
+			if m.Method == wire.NotifySubscribed || m.IsAnswer() {
+				return nil // acknowledged once for the group; it ends when the client leaves
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return f.send(ctx, m)
+		}
+		work.Go(func() { child.finish(ctx, child.carry(ctx)) })
+	}
+	work.Wait()
+	<-ctx.Done()
+	return asError(ctx, context.Cause(ctx))
+}
+
+// List reads every page of a list of the exchange's server, for controls that must know the current
+// definitions. The items are raw JSON objects.
+func (g *Gate) List(ctx context.Context, x *warder.Exchange, method string) ([][]byte, error) {
+	f := &flow{g: g, x: x, end: g.endpoints[x.Endpoint]}
+	if f.end == nil || x.Server == nil {
+		return nil, warder.Fail(warder.CodeInternal, "no_server", nil)
+	}
+	if x.Session != "" {
+		f.sess = g.sessions.named(x.Session)
+	}
+	return g.list(ctx, f, f.end.backend(x.Server.Name), method)
+}
+
+// routes remembers which server of a group listed which resource, bounded per gate.
+type routes struct {
+	ids atomic.Uint64
+	mu  sync.Mutex
+	m   map[[2]string]string
+}
+
+// maxRoutes bounds the resources remembered; beyond it the table starts anew.
+const maxRoutes = 65_536
+
+func newRoutes() *routes { return &routes{m: make(map[[2]string]string)} }
+
+// nextID returns a JSON-RPC id for requests of Warder's own.
+func (r *routes) nextID() uint64 { return r.ids.Add(1) }
+
+func (r *routes) add(endpoint, uri, server string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.m) >= maxRoutes {
+		clear(r.m)
+	}
+	r.m[[2]string{endpoint, uri}] = server
+}
+
+func (r *routes) find(endpoint, uri string) (server string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	server, ok = r.m[[2]string{endpoint, uri}]
+	return server, ok
+}

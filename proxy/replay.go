@@ -1,0 +1,125 @@
+package proxy
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/warder-mcp/warder/wire"
+)
+
+// A replayStream keeps the events of one SSE stream of a session, so that a client whose connection
+// broke can come back with Last-Event-ID and lose nothing (revisions up to 2025-11-25). It is bounded:
+// when its room is used up the oldest events go, and a client that asks for them starts a new request.
+type replayStream struct {
+	id string
+
+	mu     sync.Mutex
+	first  int      // sequence number of events[0]
+	events [][]byte // encoded, in order
+	size   int
+	ended  bool
+	wake   chan struct{} // closed and replaced when something was added
+}
+
+func newReplayStream(id string) *replayStream {
+	return &replayStream{id: id, first: 1, wake: make(chan struct{})}
+}
+
+// add encodes an event with its id, keeps it, and returns its bytes.
+func (s *replayStream) add(data []byte, retry time.Duration) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := s.id + "-" + strconv.Itoa(s.first+len(s.events))
+	raw := wire.AppendEvent(nil, wire.Event{ID: id, HasID: true, Retry: retry, Data: data})
+	s.events = append(s.events, raw)
+	s.size += len(raw)
+	for s.size > maxReplayBytes && len(s.events) > 1 {
+		s.size -= len(s.events[0])
+		s.events = s.events[1:]
+		s.first++
+	}
+	close(s.wake)
+	s.wake = make(chan struct{})
+	return raw
+}
+
+// end marks the stream as complete.
+func (s *replayStream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+// after calls write for every event after sequence number seq, waiting for new ones until the stream
+// ends or ctx does.
+func (s *replayStream) after(ctx context.Context, seq int, write func([]byte) error) error {
+	for next := seq + 1; ; {
+		s.mu.Lock()
+		next = max(next, s.first)
+		pending := s.events[min(next-s.first, len(s.events)):]
+		ended, wake := s.ended, s.wake
+		s.mu.Unlock()
+		for _, raw := range pending {
+			if err := write(raw); err != nil {
+				return err
+			}
+			next++
+		}
+		if len(pending) > 0 {
+			continue
+		}
+		if ended {
+			return nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// stream opens a resumable stream of the session. Beyond the bound the oldest ended one goes; when
+// none has ended the new stream is not resumable and nil is returned.
+func (s *session) stream() *replayStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastStream++
+	r := newReplayStream(strconv.FormatUint(s.lastStream, 36))
+	if s.streams == nil {
+		s.streams = make(map[string]*replayStream)
+	}
+	if len(s.streams) >= maxReplayStreams {
+		return nil
+	}
+	s.streams[r.id] = r
+	return r
+}
+
+// forget drops a finished stream after its clients had time to come back.
+func (s *session) forget(r *replayStream) {
+	r.end()
+	time.AfterFunc(replayKeep, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.streams, r.id)
+	})
+}
+
+// resume finds the stream and the sequence number that an event id names.
+func (s *session) resume(eventID string) (r *replayStream, seq int, ok bool) {
+	id, number, found := strings.Cut(eventID, "-")
+	seq, err := strconv.Atoi(number)
+	if !found || err != nil || seq < 0 {
+		return nil, 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r = s.streams[id]
+	return r, seq, r != nil
+}

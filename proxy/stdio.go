@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// maxPipelined bounds the requests of one pipe that run at once.
+const maxPipelined = 64
+
+// A pipe is a front door of one client that reads and writes messages on one channel: stdio, or the
+// two halves of HTTP+SSE.
+type pipe struct {
+	g        *Gate
+	door     warder.Door
+	endpoint string
+	conn     func() warder.Conn
+	sess     *session
+	write    func(raw []byte) error // one message; serialised by mu
+
+	mu    sync.Mutex
+	calls sync.WaitGroup
+	slots chan struct{}
+}
+
+// Stdio serves one endpoint to the client at the other end of a pipe: newline-delimited messages,
+// nothing else on w. It returns when r ends or ctx is done, after running calls have ended.
+func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p := g.newPipe(warder.DoorStdio, endpoint, func() warder.Conn { return warder.Conn{} })
+	p.write = func(raw []byte) error {
+		_, err := w.Write(append(raw[:len(raw):len(raw)], '\n'))
+		return err
+	}
+	defer p.shut()
+	lines := wire.NewLineReader(r, int64(g.cfg.RequestBytes))
+	for ctx.Err() == nil && g.stop.Err() == nil {
+		raw, err := lines.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			p.calls.Wait()
+			return nil
+		case err != nil:
+			f := g.begin(p.door, endpoint, p.conn())
+			failure := asError(ctx, err)
+			p.fail(f, failure)
+			f.finish(ctx, failure)
+			var e *warder.Error
+			if !errors.As(err, &e) {
+				return err
+			}
+			continue // a line that was too long was skipped whole
+		}
+		if len(raw) > 0 {
+			p.take(ctx, bytesClone(raw))
+		}
+	}
+	return context.Cause(ctx)
+}
+
+func (g *Gate) newPipe(door warder.Door, endpoint string, conn func() warder.Conn) *pipe {
+	s := &session{endpoint: endpoint}
+	s.digest = digestOf(warder.NewID(g.now()))
+	return &pipe{
+		g: g, door: door, endpoint: endpoint, conn: conn, sess: s,
+		slots: make(chan struct{}, maxPipelined),
+	}
+}
+
+// shut ends what the client left running.
+func (p *pipe) shut() {
+	p.sess.shut()
+	p.calls.Wait()
+	p.g.sessionEnded(p.sess)
+}
+
+// take carries one message. Requests run beside each other; everything else runs in the order of
+// arrival, so a cancellation or an answer finds what it is about.
+func (p *pipe) take(ctx context.Context, raw []byte) {
+	f := p.g.begin(p.door, p.endpoint, p.conn())
+	failure := f.connect(ctx)
+	if failure != nil {
+		p.refuse(ctx, f, raw, failure)
+		return
+	}
+	p.accept(ctx, f, raw)
+}
+
+// accept carries one message whose connection has been judged.
+func (p *pipe) accept(ctx context.Context, f *flow, raw []byte) {
+	if isBatch(raw) {
+		p.batch(ctx, f, raw)
+		return
+	}
+	lim := p.g.limits
+	lim.Bytes = int64(p.g.cfg.RequestBytes)
+	m, err := wire.Decode(raw, lim)
+	if err != nil {
+		p.refuse(ctx, f, nil, asError(ctx, err))
+		return
+	}
+	f.local = true
+	if failure := f.classify(m, "", "", p.sess); failure != nil {
+		p.refuse(ctx, f, nil, failure)
+		return
+	}
+	if !m.IsCall() || m.Method == wire.MethodInitialize {
+		p.carry(ctx, f)
+		if m.Method == wire.NotifyInitialized {
+			p.listen(ctx)
+		}
+		return
+	}
+	select {
+	case p.slots <- struct{}{}:
+		p.calls.Go(func() {
+			defer func() { <-p.slots }()
+			p.carry(ctx, f)
+		})
+	default: // never wait here: the answers that running calls need come through the same pipe
+		p.refuse(ctx, f, nil, warder.Fail(warder.CodeRateLimited, "too_many_requests", nil))
+	}
+}
+
+// refuse ends an exchange whose message goes nowhere.
+func (p *pipe) refuse(ctx context.Context, f *flow, raw []byte, failure *warder.Error) {
+	if f.x.Inbound == nil && raw != nil {
+		if m, err := wire.Decode(raw, p.g.limits); err == nil {
+			f.x.Inbound = m // only to answer under its id
+		}
+	}
+	p.fail(f, failure)
+	f.finish(ctx, failure)
+}
+
+// batch carries the messages of a 2025-03-26 batch in order.
+func (p *pipe) batch(ctx context.Context, f *flow, raw []byte) {
+	messages, _, err := wire.SplitBatch(raw, p.g.limits)
+	if err != nil || p.sess.revision != warder.Revision20250326 || len(messages) == 0 || len(messages) > maxBatch {
+		failure := &warder.Error{Code: warder.CodeInvalidRequest, Reason: "batch_not_allowed", Control: "GW-01", Err: err}
+		p.refuse(ctx, f, nil, failure)
+		return
+	}
+	f.finish(ctx, nil) // the batch itself; its messages are exchanges of their own
+	for _, m := range messages {
+		p.take(ctx, m)
+	}
+}
+
+// carry runs one exchange to its end.
+func (p *pipe) carry(ctx context.Context, f *flow) {
+	f.send = p.send
+	run, end, failure := f.running(ctx)
+	if failure == nil {
+		failure = f.carry(run)
+		end()
+	}
+	if failure != nil {
+		p.fail(f, failure)
+	}
+	f.finish(ctx, failure)
+}
+
+// listen opens the stream on which the servers reach a session of this pipe.
+func (p *pipe) listen(ctx context.Context) {
+	f := p.g.begin(p.door, p.endpoint, p.conn())
+	failure := f.connect(ctx)
+	if failure != nil {
+		f.finish(ctx, failure)
+		return
+	}
+	f.local = true
+	f.use(p.sess)
+	f.x.From = warder.FromServer
+	f.x.Inbound = p.g.listenRequest(p.sess)
+	f.x.Request = f.x.Inbound
+	p.calls.Go(func() { p.carry(ctx, f) })
+}
+
+// send writes one judged message.
+func (p *pipe) send(_ context.Context, m *warder.Message) error { return p.put(m.Raw) }
+
+func (p *pipe) put(raw []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.write(raw)
+}
+
+// fail tells the client why there is no answer. A cancelled request gets none.
+func (p *pipe) fail(f *flow, e *warder.Error) {
+	in := f.x.Inbound
+	if f.x.From == warder.FromServer || errors.Is(e.Err, errCancelled) || errors.Is(e.Err, errSessionEnded) || in != nil && !in.IsCall() {
+		return
+	}
+	_, raw := render(f.x, e)
+	_ = p.put(raw) // the failure is recorded; the client may be gone
+}
