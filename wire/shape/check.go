@@ -195,3 +195,28 @@ func fast(m *warder.Message, n *node, members warder.Object, closed bool) bool {
 	}
 	return n.required&^seen == 0
 }
+
+// BadElements returns the positions of the elements of a list in a result that break their rules,
+// so that one bad definition costs one definition. ok is false if the result has no such list.
+func (s *Set) BadElements(q Query, m *warder.Message, list string) (bad []int, ok bool) {
+	q.Part = Result
+	n, _ := s.rules(q)
+	if n == nil {
+		return nil, false
+	}
+	_, want := n.described(list, true)
+	if want == nil || want.items == nil {
+		return nil, false
+	}
+	elements := wire.At(m, m.Result.Get(list))
+	if elements.Kind() != '[' {
+		return nil, false
+	}
+	for i, element := range elements.Elements() {
+		c := cursor{element.Raw(), q.Closed}
+		if c.match(want.items, 0) == none {
+			bad = append(bad, i)
+		}
+	}
+	return bad, true
+}
