@@ -1,0 +1,402 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// newestLegacy is what sessions are opened with on behalf of clients without one.
+const newestLegacy = warder.Revision20251125
+
+// A spoken says whether a server speaks an era.
+type spoken uint8
+
+const (
+	unknown spoken = iota
+	yes
+	no
+)
+
+// eras is what was learnt about a server. It is forgotten when the server fails.
+type eras struct {
+	modern, legacy         spoken
+	modernHello, anyLegacy wire.Hello // of the last opening
+	sse                    bool       // the legacy era is HTTP+SSE at the same URL
+}
+
+// errNotSpoken marks a server that answered, but not in the era it was asked in. Which error it
+// chose to say so is of no interest: servers differ.
+var errNotSpoken = errors.New("the server does not speak this era")
+
+func (s *Server) known() eras {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.eras
+}
+
+func (s *Server) learn(change func(*eras)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.eras)
+}
+
+// forgetEra makes the next link find out anew.
+func (s *Server) forgetEra() { s.learn(func(e *eras) { *e = eras{} }) }
+
+// Probe returns what the server says of itself, in the stateless era if it speaks it. The result is
+// kept until the server fails; only one caller asks at a time.
+func (s *Server) Probe(ctx context.Context) (wire.Hello, error) {
+	if h, ok := s.probed(); ok {
+		return h, nil
+	}
+	select {
+	case s.probes <- struct{}{}:
+	case <-ctx.Done():
+		return wire.Hello{}, ended(ctx)
+	}
+	defer func() { <-s.probes }()
+	if h, ok := s.probed(); ok {
+		return h, nil
+	}
+	init := Init{Revision: warder.Revision20260728}
+	l, err := s.openAny(ctx, init, true, nil)
+	if err != nil {
+		return wire.Hello{}, err
+	}
+	s.spawn(l.shut)
+	return l.Hello(), nil
+}
+
+func (s *Server) probed() (wire.Hello, bool) {
+	e := s.known()
+	switch {
+	case e.modern == yes:
+		return e.modernHello, true
+	case e.legacy == yes && (e.modern == no || s.cfg.Era == EraLegacy || s.sseURL != nil):
+		return e.anyLegacy, true
+	default:
+		return wire.Hello{}, false
+	}
+}
+
+// Link returns the conversation for a key, opening it if need be: in the era of the client if the
+// server speaks it, else in the other. The error is a *warder.Error, or wraps that of ctx.
+func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
+	modern := init.Revision.Modern()
+	if s.cfg.Run != nil {
+		return s.entryLink(ctx, s.entryKey(key, modern), init)
+	}
+	e := s.known()
+	if e.modern == yes && (modern || e.legacy == no) {
+		return s.stateless(key.Session == "", e.modernHello), nil
+	}
+	if e.legacy == yes && (!modern || e.modern == no) {
+		return s.entryLink(ctx, s.entryKey(key, false), init)
+	}
+	// Not known yet. A modern client's link tells; a legacy client's is opened in any case.
+	if modern {
+		if _, err := s.Probe(ctx); err != nil {
+			return nil, err
+		}
+		if s.known().modern == yes {
+			return s.stateless(key.Session == "", s.known().modernHello), nil
+		}
+	}
+	return s.entryLink(ctx, s.entryKey(key, false), init)
+}
+
+// entryLink returns the link of an entry. The link may turn out to be of the other era.
+func (s *Server) entryLink(ctx context.Context, k entryKey, init Init) (Link, error) {
+	e, err := s.lookup(k)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Run != nil && s.cfg.Run.Instances == Shared {
+		init.Capabilities = nil // nobody could tell whose client is asked
+	}
+	l, err := s.obtain(ctx, e, func(ctx context.Context) (liveLink, error) {
+		return s.openAny(ctx, init, k.session == "", e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// stateless returns the link to the stateless endpoint. There is nothing to open or to keep.
+func (s *Server) stateless(pooled bool, hello wire.Hello) *httpLink {
+	l := s.newHTTPLink(s.url, true, pooled)
+	l.hello = hello
+	l.linkState.done, l.linkState.forever = s.gone, true
+	return l
+}
+
+// openAny opens a conversation, in the era of the client first.
+func (s *Server) openAny(ctx context.Context, init Init, pooled bool, e *entry) (liveLink, error) {
+	if !s.breaker.allow() {
+		return nil, fail(ReasonOpen, nil)
+	}
+	if s.cfg.Run != nil {
+		l, err := s.openChild(ctx, init, e)
+		s.report(err)
+		return l, err
+	}
+	var errs []error
+	for _, modern := range s.order(init.Revision.Modern()) {
+		l, err := s.openEra(ctx, init, modern, pooled)
+		if err == nil {
+			s.report(nil)
+			return l, nil
+		}
+		errs = append(errs, err)
+		if !errors.Is(err, errNotSpoken) && (countsAgainst(err) || ctx.Err() != nil) {
+			s.report(err)
+			return nil, err
+		}
+	}
+	last := errs[len(errs)-1]
+	if !errors.Is(last, errNotSpoken) {
+		s.report(last)
+		return nil, last
+	}
+	s.forgetEra()
+	return nil, fail(ReasonNotMCP, errors.Join(errs...))
+}
+
+// order lists the eras to try.
+func (s *Server) order(modernFirst bool) []bool {
+	switch {
+	case s.cfg.Era == EraModern:
+		return []bool{true}
+	case s.cfg.Era == EraLegacy || s.sseURL != nil:
+		return []bool{false}
+	}
+	e := s.known()
+	switch {
+	case e.modern == no && e.legacy != no:
+		return []bool{false}
+	case e.legacy == no && e.modern != no:
+		return []bool{true}
+	default:
+		return []bool{modernFirst, !modernFirst}
+	}
+}
+
+// openEra opens a conversation in one era and notes whether the server speaks it.
+func (s *Server) openEra(ctx context.Context, init Init, modern, pooled bool) (l liveLink, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.ProbeTimeout, errIdle)
+	defer cancel()
+	if modern {
+		l, err = s.openModern(ctx, pooled)
+	} else {
+		l, err = s.openLegacy(ctx, init, pooled)
+	}
+	s.noteEra(modern, l, err)
+	return l, err
+}
+
+func (s *Server) noteEra(modern bool, l liveLink, err error) {
+	was := s.known()
+	switch {
+	case err == nil && modern:
+		s.learn(func(e *eras) { e.modern, e.modernHello = yes, l.Hello() })
+	case err == nil:
+		s.learn(func(e *eras) { e.legacy, e.anyLegacy = yes, l.Hello() })
+	case errors.Is(err, errNotSpoken) && modern:
+		s.learn(func(e *eras) { e.modern = no })
+	case errors.Is(err, errNotSpoken):
+		s.learn(func(e *eras) { e.legacy = no })
+	}
+	if now := s.known(); now.modern != was.modern || now.legacy != was.legacy {
+		s.lifecycle("era_found", slog.Bool("modern", now.modern == yes), slog.Bool("legacy", now.legacy == yes),
+			slog.String("revision", cut(string(helloOf(l).Revision), 32)))
+	}
+}
+
+func helloOf(l liveLink) wire.Hello {
+	if l == nil {
+		return wire.Hello{}
+	}
+	return l.Hello()
+}
+
+// openModern asks the URL for server/discover.
+func (s *Server) openModern(ctx context.Context, pooled bool) (liveLink, error) {
+	l := s.newHTTPLink(s.url, true, pooled)
+	m, _, err := l.ask(ctx, s.discoverRequest())
+	if err != nil {
+		return nil, notSpokenUnlessDown(err)
+	}
+	if l.hello, err = modernHello(m); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (s *Server) discoverRequest() []byte {
+	return wire.DiscoverRequest([]byte("1"), wire.ModernMeta{Version: warder.Revision20260728, ClientInfo: s.opt.ClientInfo})
+}
+
+// modernHello reads the answer to server/discover. Servers without the stateless era refuse in their
+// own ways, or announce older revisions only.
+func modernHello(m *warder.Message) (wire.Hello, error) {
+	if m.Kind == warder.KindError {
+		code, text := wire.ErrorCode(m)
+		return wire.Hello{}, fmt.Errorf("%w: server/discover: %d %.100q", errNotSpoken, code, text)
+	}
+	h, err := wire.ParseDiscoverResult(m)
+	if err != nil {
+		return wire.Hello{}, fmt.Errorf("%w: %w", errNotSpoken, err)
+	}
+	if !h.Revision.Modern() {
+		return wire.Hello{}, fmt.Errorf("%w: server/discover announces %.100q", errNotSpoken, h.ProtocolVersions)
+	}
+	return h, nil
+}
+
+// notSpokenUnlessDown reads a failed opening over HTTP: whatever the server answered, it does not
+// speak the era, unless there was no answer at all.
+func notSpokenUnlessDown(err error) error {
+	var e *warder.Error
+	if !errors.As(err, &e) || countsAgainst(err) {
+		return err
+	}
+	switch e.Reason {
+	case ReasonUnauthorized, ReasonLimited, ReasonTimeout, ReasonShutdown:
+		return err
+	default:
+		return fmt.Errorf("%w: %w", errNotSpoken, err)
+	}
+}
+
+// openLegacy opens a session: at the Streamable HTTP endpoint, or over HTTP+SSE if that is
+// configured or the endpoint refuses (2025-03-26, backwards compatibility).
+func (s *Server) openLegacy(ctx context.Context, init Init, pooled bool) (liveLink, error) {
+	if s.sseURL != nil {
+		return s.openSSE(ctx, s.sseURL, init)
+	}
+	if s.known().sse {
+		return s.openSSE(ctx, s.legacyURL, init)
+	}
+	l, err := s.openSession(ctx, init, pooled)
+	var st *statusError
+	if err == nil || !errors.As(err, &st) || st.status != http.StatusBadRequest &&
+		st.status != http.StatusNotFound && st.status != http.StatusMethodNotAllowed {
+		return l, err
+	}
+	old, oldErr := s.openSSE(ctx, s.legacyURL, init)
+	if oldErr != nil {
+		return nil, errors.Join(err, oldErr)
+	}
+	s.learn(func(e *eras) { e.sse = true })
+	return old, nil
+}
+
+// initRequest builds initialize for a client.
+func (s *Server) initRequest(init Init) []byte {
+	rev := init.Revision
+	if !rev.Known() || rev.Modern() {
+		rev = newestLegacy
+	}
+	info := init.ClientInfo
+	if len(info) == 0 {
+		info = s.opt.ClientInfo
+	}
+	return wire.InitializeRequest([]byte("1"), rev, info, init.Capabilities)
+}
+
+// legacyHello reads the answer to initialize.
+func legacyHello(m *warder.Message) (wire.Hello, error) {
+	if m.Kind == warder.KindError {
+		code, text := wire.ErrorCode(m)
+		return wire.Hello{}, fmt.Errorf("%w: %w", errNotSpoken, failf(ReasonInitialize, "initialize: %d %.200q", code, text))
+	}
+	h, err := wire.ParseInitializeResult(m)
+	if err != nil {
+		return wire.Hello{}, fmt.Errorf("%w: %w", errNotSpoken, err)
+	}
+	if !h.Revision.Known() || h.Revision.Modern() {
+		return wire.Hello{}, fmt.Errorf("%w: %w", errNotSpoken, failf(ReasonVersion, "initialize chose revision %.40q", h.Revision))
+	}
+	return h, nil
+}
+
+// openSession opens a Streamable HTTP session.
+func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveLink, error) {
+	l := s.newHTTPLink(s.legacyURL, false, pooled)
+	m, hdr, err := l.ask(ctx, s.initRequest(init))
+	if err != nil {
+		return nil, notSpokenUnlessDown(err)
+	}
+	hello, err := legacyHello(m)
+	if err != nil {
+		return nil, err
+	}
+	l.hello = s.sameHello(hello)
+	if hello.Revision >= warder.Revision20250618 {
+		l.version = []string{string(hello.Revision)}
+	}
+	if id := hdr[hdrSession]; len(id) > 0 {
+		if len(id) > 1 || !visibleASCII(id[0]) {
+			return nil, fmt.Errorf("%w: session id is not visible ASCII", errNotSpoken)
+		}
+		l.session = id
+	}
+	note, err := wire.Decode(wire.Notification(wire.NotifyInitialized, nil), s.lim)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.post(ctx, note, note.Raw); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// sameHello returns what was said last time if it was the same, so that thousands of sessions share
+// one copy.
+func (s *Server) sameHello(h wire.Hello) wire.Hello {
+	last := s.known().anyLegacy
+	if last.Raw != nil && h.Raw != nil && string(last.Raw.Raw) == string(h.Raw.Raw) {
+		return last
+	}
+	return h
+}
+
+const maxSessionID = 1024
+
+// visibleASCII reports whether a session id is one (2025-03-26, session management).
+func visibleASCII(s string) bool {
+	if s == "" || len(s) > maxSessionID {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if c < 0x21 || c > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// ask sends a request of Warder's own and returns the answer and the header of the response.
+func (l *httpLink) ask(ctx context.Context, raw []byte) (answer *warder.Message, hdr http.Header, err error) {
+	req, err := wire.Decode(raw, l.srv.lim)
+	if err != nil {
+		return nil, nil, err
+	}
+	hdr, err = l.exchange(ctx, req, nil, func(m *warder.Message, _ error) bool {
+		if m.IsAnswer() {
+			answer = m
+		}
+		return true
+	})
+	if err != nil {
+		return nil, hdr, err
+	}
+	return answer, hdr, nil
+}
