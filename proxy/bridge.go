@@ -181,7 +181,7 @@ func (f *flow) setLevel(ctx context.Context, link upstream.Link) error {
 func (f *flow) headers(link upstream.Link) http.Header {
 	x := f.x
 	var h http.Header
-	if link.Era() {
+	if link.Modern() {
 		for k, v := range x.Conn.Header {
 			if strings.HasPrefix(k, wire.HeaderParamPrefix) {
 				h = with(h, k, v)

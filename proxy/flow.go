@@ -168,7 +168,7 @@ func (f *flow) call(ctx context.Context) iter.Seq2[*warder.Message, error] {
 	}
 	f.x.Forwarded, f.x.Upstream = true, link.Describe()
 	switch modern := f.x.Revision.Modern(); {
-	case modern == link.Era():
+	case modern == link.Modern():
 		return f.direct(ctx, link)
 	case modern:
 		return f.modernOnLegacy(ctx, link)
@@ -315,7 +315,7 @@ func (f *flow) notify(ctx context.Context) error {
 		return nil // stateless servers take no notifications of clients but cancellation
 	}
 	link, err := f.link(ctx)
-	if err != nil || link.Era() {
+	if err != nil || link.Modern() {
 		return err
 	}
 	f.x.Forwarded, f.x.Upstream = true, link.Describe()

@@ -60,7 +60,7 @@ func (f *flow) listPage(ctx context.Context, link upstream.Link, method string, 
 	}
 	id := strconv.AppendQuote(nil, "warder-list-"+strconv.FormatUint(f.g.routes.nextID(), 10))
 	req, err := wire.Decode(wire.Request(id, method, params), f.g.limits)
-	if err == nil && link.Era() {
+	if err == nil && link.Modern() {
 		req, err = wire.RequestToModern(req, f.ownMeta(link), f.g.limits)
 	}
 	if err != nil {

@@ -68,7 +68,7 @@ func (f *flow) attach(ctx context.Context, queue *queue) {
 		return
 	}
 	f.x.Forwarded = true
-	if link.Era() {
+	if link.Modern() {
 		f.listenModern(ctx, link, queue)
 		return
 	}
