@@ -1,0 +1,113 @@
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/warder-mcp/warder"
+)
+
+// A salt makes hashes in the trail useless to those who do not hold the data folder: without it,
+// short requests could be guessed from their hash.
+type salt [32]byte
+
+// sum is the salted SHA-256 of b, in hex.
+func (s *salt) sum(dst, b []byte) []byte {
+	h := sha256.New()
+	h.Write(s[:])
+	h.Write(b)
+	var sum [sha256.Size]byte
+	return hex.AppendEncode(dst, h.Sum(sum[:0]))
+}
+
+// describe fills what is known of an exchange at any time. Everything that came from outside is
+// hashed, cut or redacted here.
+func (l *Log) describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exchange, kind warder.EventType, at time.Time) {
+	*e = warder.Event{
+		ID: warder.NewID(at), Time: at.UTC(), Type: kind,
+		Exchange: x.ID, Door: x.Door, Revision: x.Revision,
+		Endpoint: clean(x.Endpoint, maxTarget),
+		Method:   clean(x.Method(), maxTarget),
+		Target:   resource(x.Target()),
+	}
+	if x.Parent != nil {
+		e.Parent = x.Parent.ID
+	}
+	if x.Server != nil {
+		e.Server = x.Server.Name
+	}
+	if x.Principal != nil {
+		*p = warder.EventPrincipal{
+			Issuer: x.Principal.Issuer, Subject: x.Principal.Subject, Tenant: x.Principal.Tenant,
+			Client: x.Principal.Client, Agent: x.Principal.Agent, TokenID: clean(x.Principal.TokenID, maxTarget),
+		}
+		e.Principal = p
+	}
+	if x.Tool != nil {
+		e.Effect = x.Tool.Effect.String()
+	}
+	l.marks(e, x)
+}
+
+// marks fills the hexadecimal fields and the peer, which share one string.
+func (l *Log) marks(e *warder.Event, x *warder.Exchange) {
+	var room [224]byte
+	b := hex.AppendEncode(room[:0], x.Trace.TraceID[:])
+	trace := len(b)
+	if x.Tool != nil {
+		b = hex.AppendEncode(b, x.Tool.Digest[:])
+	}
+	digest := len(b)
+	if x.Inbound != nil {
+		b = l.salt.sum(b, x.Inbound.Raw)
+	}
+	hash := len(b)
+	if x.Conn.Peer.IsValid() {
+		b = x.Conn.Peer.Addr().AppendTo(b)
+	}
+	s := string(b)
+	e.Digest, e.RequestHash, e.Peer = s[trace:digest], s[digest:hash], s[hash:]
+	if x.Trace.TraceID != [16]byte{} {
+		e.TraceID = s[:trace]
+	}
+}
+
+// conclude fills what is known when the exchange has ended.
+func conclude(e *warder.Event, x *warder.Exchange) {
+	e.Outcome, e.Forwarded, e.Messages = x.Outcome, x.Forwarded, x.Messages
+	e.BytesIn, e.BytesOut = x.BytesIn, x.BytesOut
+	e.DurationUS = x.Finished.Sub(x.Received).Microseconds()
+	e.Policies = x.Policies
+	e.Trail = x.Trail
+	e.Decisions, e.Findings = judgements(x)
+	if x.Failure == nil {
+		return
+	}
+	e.Code, e.Reason, e.Control = x.Failure.Code, x.Failure.Reason, x.Failure.Control
+	if x.Failure.Err != nil {
+		e.Detail = clean(withoutValues(x, x.Failure.Err.Error()), maxDetail)
+	}
+}
+
+// judgements copies the decisions that say something, redacted, and collects their findings.
+func judgements(x *warder.Exchange) ([]warder.Decision, []warder.Finding) {
+	var ds []warder.Decision
+	var fs []warder.Finding
+	for i := range x.Decisions {
+		d := x.Decisions[i]
+		for _, f := range d.Findings {
+			if f.Control == "" {
+				f.Control = d.Control
+			}
+			f.Evidence = clean(withoutValues(x, f.Evidence), maxEvidence)
+			f.Pointer = clean(f.Pointer, maxTarget)
+			fs = append(fs, f)
+		}
+		d.Findings, d.Ask = nil, nil
+		d.Detail = clean(withoutValues(x, d.Detail), maxDetail)
+		d.Public = clean(withoutValues(x, d.Public), maxDetail)
+		ds = append(ds, d)
+	}
+	return ds, fs
+}

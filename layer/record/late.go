@@ -1,0 +1,149 @@
+package record
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/layer/record/wal"
+)
+
+// lateIntents holds the intents of calls without effect. When such a call ends within the delay, its
+// one finished record says everything; when it takes longer, its intent is written then, so that no
+// call is out of the trail for longer than the delay.
+type lateIntents struct {
+	delay time.Duration
+	bound int // bytes that may be held
+	write func([]byte) error
+	now   func() time.Time
+
+	mu    sync.Mutex
+	open  map[*warder.Exchange]*lateIntent
+	queue []*lateIntent // by due time
+	held  int           // bytes
+	free  []*lateIntent
+}
+
+// A lateIntent is an encoded intent that may become superfluous.
+type lateIntent struct {
+	x    *warder.Exchange // nil once the exchange has ended
+	due  time.Time
+	body []byte
+}
+
+func newLateIntents(delay time.Duration, bound int, write func([]byte) error) *lateIntents {
+	return &lateIntents{
+		delay: delay, bound: bound, write: write, now: time.Now,
+		open: map[*warder.Exchange]*lateIntent{},
+	}
+}
+
+// add holds the intent of x. The body is made by encode in memory that is used again.
+func (q *lateIntents) add(x *warder.Exchange, at time.Time, encode func([]byte) []byte) error {
+	q.mu.Lock()
+	var e *lateIntent
+	if n := len(q.free); n > 0 {
+		e, q.free = q.free[n-1], q.free[:n-1]
+	}
+	q.mu.Unlock()
+	if e == nil {
+		e = &lateIntent{}
+	}
+	e.x, e.due, e.body = x, at.Add(q.delay), encode(e.body[:0])
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.held+len(e.body) > q.bound {
+		return wal.ErrFull
+	}
+	q.held += len(e.body)
+	q.open[x] = e
+	q.queue = append(q.queue, e)
+	return nil
+}
+
+// end says that x has ended: its intent need not be written any more.
+func (q *lateIntents) end(x *warder.Exchange) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.open[x]; e != nil {
+		e.x = nil
+		delete(q.open, x)
+	}
+}
+
+// run writes intents that are due until ctx ends, and calls each after every round.
+func (q *lateIntents) run(ctx context.Context, each func()) {
+	tick := time.NewTicker(max(q.delay/2, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			q.sweep(q.now())
+			each()
+		}
+	}
+}
+
+// flush writes every intent that is still open.
+func (q *lateIntents) flush() { q.sweep(q.now().Add(24 * time.Hour)) }
+
+// sweep writes the intents that are due. One that cannot be written now stays for the next round.
+func (q *lateIntents) sweep(now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for ; n < len(q.queue) && !q.queue[n].due.After(now); n++ {
+		e := q.queue[n]
+		if e.x != nil {
+			if q.write(e.body) != nil {
+				break
+			}
+			delete(q.open, e.x)
+		}
+		q.held -= len(e.body)
+		e.x = nil
+		const spares, large = 1024, 16 << 10
+		if len(q.free) < spares && cap(e.body) <= large {
+			q.free = append(q.free, e)
+		}
+	}
+	q.queue = append(q.queue[:0], q.queue[n:]...)
+	clear(q.queue[len(q.queue):min(cap(q.queue), len(q.queue)+n)])
+}
+
+// A limiter lets a bounded number of records a second pass and counts the rest. It keeps those who
+// never identified themselves from filling the disk.
+type limiter struct {
+	second     atomic.Int64
+	passed     atomic.Int64
+	suppressed atomic.Uint64
+	reported   uint64 // owned by the caller of report
+}
+
+// unidentifiedPerSecond is the number of refusals without a principal that are recorded one by one.
+const unidentifiedPerSecond = 200
+
+func (l *limiter) allow(now time.Time) bool {
+	if s := now.Unix(); l.second.Swap(s) != s {
+		l.passed.Store(0)
+	}
+	if l.passed.Add(1) <= unidentifiedPerSecond {
+		return true
+	}
+	l.suppressed.Add(1)
+	return false
+}
+
+// report returns how many were suppressed since it last said so, at most once a second.
+func (l *limiter) report(now time.Time) uint64 {
+	if l.second.Load() == now.Unix() {
+		return 0
+	}
+	n := l.suppressed.Load() - l.reported
+	l.reported += n
+	return n
+}
