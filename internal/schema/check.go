@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // A census counts the parts of a JSON value and refuses the one that exceeds a bound.
 type census struct {
 	values  int // of any kind
 	objects int
+	text    int // bytes of strings and of member names
 	height  int // 0 for a scalar, 1 + that of the highest part otherwise
 }
 
@@ -32,11 +32,14 @@ func (c *census) count(value any, depth int, limits Limits) error {
 		if depth+1 > limits.Depth {
 			return fmt.Errorf("deeper than %d", limits.Depth)
 		}
-		for _, part := range v {
+		for name, part := range v {
+			c.text += len(name)
 			if err := c.count(part, depth+1, limits); err != nil {
 				return err
 			}
 		}
+	case string:
+		c.text += len(v)
 	case []any:
 		if depth+1 > limits.Depth {
 			return fmt.Errorf("deeper than %d", limits.Depth)
@@ -120,20 +123,30 @@ func dialects() []string {
 }
 
 // compilePattern compiles a regular expression of ECMA-262, which JSON Schema means, as far as RE2
-// can say the same.
-func compilePattern(pattern string, limit int) (jsonschema.Regexp, error) {
+// can say the same. The size is how many steps it may need for one byte.
+func compilePattern(pattern string, limit int) (re *regexp.Regexp, size int, err error) {
 	if len(pattern) > limit {
-		return nil, fmt.Errorf("pattern of %d bytes, at most %d", len(pattern), limit)
+		return nil, 0, fmt.Errorf("pattern of %d bytes, at most %d", len(pattern), limit)
 	}
 	translated, err := translate(pattern)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return regexp.Compile(translated)
+	if re, err = regexp.Compile(translated); err != nil {
+		return nil, 0, err
+	}
+	parsed, err := syntax.Parse(translated, syntax.Perl)
+	if err != nil {
+		return nil, 0, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, 0, err
+	}
+	return re, len(program.Inst), nil
 }
 
-// translate writes the escapes that ECMA-262 has and RE2 has not (\uXXXX, \u{X…}, \cX, \d inside is
-// the same), and refuses those that mean something else in RE2.
+// translate writes the escapes that ECMA-262 has and RE2 has not (\uXXXX, \u{X…}, \cX), and refuses those that mean something else in RE2.
 func translate(pattern string) (string, error) {
 	if !strings.Contains(pattern, `\`) {
 		return pattern, nil

@@ -71,6 +71,7 @@ type Schema struct {
 	closed   bool
 	declared declaration
 	work     workTable
+	program  int // instructions of the largest pattern
 }
 
 var _ warder.Schema = (*Schema)(nil)
@@ -93,7 +94,7 @@ func Compile(schema []byte, opts Options) (*Schema, error) {
 	if err := check(tree, limits); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	}
-	compiled, err := compile(tree, limits)
+	compiled, program, err := compile(tree, limits)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSchema, err)
 	}
@@ -103,22 +104,30 @@ func Compile(schema []byte, opts Options) (*Schema, error) {
 	}
 	return &Schema{
 		compiled: compiled, limits: limits, closed: opts.Closed,
-		declared: declarations(compiled), work: work,
+		declared: declarations(compiled), work: work, program: program,
 	}, nil
 }
 
-func compile(tree any, limits Limits) (*jsonschema.Schema, error) {
+// compile lets the library read the schema. The program is the size of its largest pattern.
+func compile(tree any, limits Limits) (s *jsonschema.Schema, program int, err error) {
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.AssertFormat()
 	c.UseLoader(refuse{})
+	done := false // afterwards the engine runs for "format": "regex", by many goroutines at once
 	c.UseRegexpEngine(func(pattern string) (jsonschema.Regexp, error) {
-		return compilePattern(pattern, limits.Pattern)
+		re, size, err := compilePattern(pattern, limits.Pattern)
+		if err == nil && !done {
+			program = max(program, size)
+		}
+		return re, err
 	})
 	if err := c.AddResource(location, tree); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return c.Compile(location)
+	s, err = c.Compile(location)
+	done = true
+	return s, program, err
 }
 
 // refuse is the loader of every compiler: it loads nothing.

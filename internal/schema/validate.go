@@ -71,8 +71,14 @@ func (s *Schema) tree(value []byte) (any, error) {
 	if c.values > s.limits.Work/max(s.work[c.height], 1) {
 		return nil, fmt.Errorf("validate: %w: %d values of height %d", ErrBudget, c.values, c.height)
 	}
+	if s.program > 0 && c.text > maxSteps/s.program {
+		return nil, fmt.Errorf("validate: %w: %d bytes of text for a pattern of size %d", ErrBudget, c.text, s.program)
+	}
 	return tree, nil
 }
+
+// maxSteps bounds the work of patterns: RE2 needs at worst the size of the pattern for each byte.
+const maxSteps = 500_000_000
 
 func bounded16(found []warder.Violation) []warder.Violation {
 	slices.SortFunc(found, func(a, b warder.Violation) int {
