@@ -85,18 +85,15 @@ func RequestToModern(m *warder.Message, meta ModernMeta, lim Limits) (*warder.Me
 		return Splice(m, lim, append(edits, SetMember(m, m.ParamsSpan, m.Params, "_meta", meta.object()))...)
 	}
 	parent := m.Params.Get("_meta")
+	var drop []string
 	for _, member := range meta.members() {
-		if len(member.value) > 0 {
-			edits = append(edits, SetMember(m, parent, m.Meta, member.key, member.value))
+		if len(member.value) == 0 {
+			drop = append(drop, member.key)
+			continue
 		}
+		edits = append(edits, SetMember(m, parent, m.Meta, member.key, member.value))
 	}
-	if meta.ClientInfo == nil {
-		edits = append(edits, RemoveMembers(m, m.Meta, parent, MetaClientInfo)...)
-	}
-	if meta.LogLevel == "" {
-		edits = append(edits, RemoveMembers(m, m.Meta, parent, MetaLogLevel)...)
-	}
-	return Splice(m, lim, edits...)
+	return Splice(m, lim, append(edits, RemoveMembers(m, m.Meta, parent, drop...)...)...)
 }
 
 // RequestToLegacy turns a request of a stateless client into one for a stateful server: it drops

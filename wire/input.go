@@ -127,20 +127,20 @@ func InputResponses(m *warder.Message) (map[string][]byte, error) {
 // WithInputResponses returns the retry of a request with answers to its questions. The id must be
 // new; state is requestState as the server wrote it, a JSON string with its quotes, nil for none.
 func WithInputResponses(m *warder.Message, id []byte, answers map[string][]byte, state []byte, lim Limits) (*warder.Message, error) {
-	edits := []Edit{SetMember(m, Whole(m), m.Envelope, "id", id)}
+	if m.Params == nil {
+		return nil, warder.Fail(warder.CodeInternal, ReasonBadEdit, nil)
+	}
+	edits, drop := []Edit{SetMember(m, Whole(m), m.Envelope, "id", id)}, []string(nil)
 	set := func(key string, value []byte) {
 		if len(value) == 0 {
-			edits = append(edits, RemoveMembers(m, m.Params, m.ParamsSpan, key)...)
+			drop = append(drop, key)
 			return
 		}
 		edits = append(edits, SetMember(m, m.ParamsSpan, m.Params, key, value))
 	}
-	if m.Params == nil {
-		return nil, warder.Fail(warder.CodeInternal, ReasonBadEdit, nil)
-	}
 	set("inputResponses", answersObject(answers))
 	set("requestState", state)
-	return Splice(m, lim, edits...)
+	return Splice(m, lim, append(edits, RemoveMembers(m, m.Params, m.ParamsSpan, drop...)...)...)
 }
 
 // answersObject writes the answers, sorted by key; nil if there are none.

@@ -75,7 +75,8 @@ func SetMember(_ *warder.Message, parent warder.Span, obj warder.Object, key str
 	return Edit{At: warder.Span{Start: parent.End - 1, End: parent.End - 1}, New: add, member: true}
 }
 
-// RemoveMembers returns the edits that drop members of an object; absent keys are ignored.
+// RemoveMembers returns the edits that drop members of an object; absent keys are ignored. What one
+// Splice drops from one object must come from one call, for each call minds the commas around it.
 func RemoveMembers(_ *warder.Message, obj warder.Object, _ warder.Span, keys ...string) []Edit {
 	var edits []Edit
 	for i := 0; i < len(obj); i++ {

@@ -107,8 +107,8 @@ func (e *Event) field(name, value string) bool {
 		}
 		e.ID, e.HasID = value, true
 	case "retry":
-		ms, err := strconv.ParseUint(value, 10, 63)
-		if err != nil || ms > math.MaxInt64/uint64(time.Millisecond) {
+		ms, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || value[0] < '0' || value[0] > '9' || ms > math.MaxInt64/int64(time.Millisecond) {
 			return false
 		}
 		e.Retry = time.Duration(ms) * time.Millisecond

@@ -16,6 +16,7 @@
 package seal
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -61,7 +62,7 @@ const (
 	headerSize = keyIDSize + saltSize
 	overhead   = 12 + 16 // nonce and tag of AES-GCM
 	maxID      = 64
-	claimsSize = 3*sha256.Size + 8 + 1 // without the id
+	claimsSize = 3*sha256.Size + 8 + 1 // with an empty id
 	maxToken   = len(prefix) + (headerSize+overhead+claimsSize+maxID+MaxPayload)*4/3 + 2
 )
 
@@ -114,7 +115,7 @@ func NewKey() []byte {
 
 // Seal mints a token. Errors are ErrClaims and ErrTooBig.
 func (b *Box) Seal(c Claims, payload []byte) (string, error) {
-	if c.Purpose == "" || c.Principal == "" || c.NotAfter.IsZero() || len(c.ID) > maxID {
+	if c.Purpose == "" || c.Principal == "" || c.NotAfter.IsZero() || len(c.ID) > maxID || strings.Contains(c.ID, "\x00") {
 		return "", ErrClaims
 	}
 	if len(payload) > MaxPayload {
@@ -207,8 +208,9 @@ func (c Claims) plain(payload []byte) []byte {
 	b = append(b, purpose[:]...)
 	b = append(b, principal[:]...)
 	b = append(b, c.Digest[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(c.NotAfter.Unix()))
-	b = append(append(b, byte(len(c.ID))), c.ID...)
+	b = append(b, make([]byte, 8)...)
+	_, _ = binary.Encode(b[3*sha256.Size:], binary.BigEndian, c.NotAfter.Unix()) // eight bytes are there
+	b = append(append(b, c.ID...), 0)
 	return append(b, payload...)
 }
 
@@ -221,24 +223,23 @@ func check(plain []byte, now time.Time, want Claims) (payload []byte, id string,
 	if len(plain) < claimsSize {
 		return nil, "", ErrTampered
 	}
-	n := int(plain[claimsSize-1])
-	if len(plain) < claimsSize+n {
+	name, payload, ok := bytes.Cut(plain[claimsSize-1:], []byte{0})
+	var end int64
+	if _, err := binary.Decode(plain[3*sha256.Size:], binary.BigEndian, &end); err != nil || !ok {
 		return nil, "", ErrTampered
 	}
 	purpose, principal := want.hashes()
-	end := time.Unix(int64(binary.BigEndian.Uint64(plain[3*sha256.Size:])), 0)
 	switch {
 	case want.Purpose == "" || !equal(plain[:sha256.Size], purpose[:]):
 		return nil, "", ErrPurpose
-	case !now.Before(end):
+	case !now.Before(time.Unix(end, 0)):
 		return nil, "", ErrExpired
 	case want.Principal == "" || !equal(plain[sha256.Size:2*sha256.Size], principal[:]):
 		return nil, "", ErrPrincipal
 	case !equal(plain[2*sha256.Size:3*sha256.Size], want.Digest[:]):
 		return nil, "", ErrDigest
 	}
-	id = string(plain[claimsSize : claimsSize+n])
-	return plain[claimsSize+n:], id, nil
+	return payload, string(name), nil
 }
 
 func equal(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
