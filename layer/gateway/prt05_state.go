@@ -1,0 +1,260 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/seal"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// State configures how continuation state is kept in the client's hands.
+type State struct {
+	Keep     time.Duration `yaml:"keep"`     // how long a suspended request can be resumed; default 10m, at most 24h
+	Reusable bool          `yaml:"reusable"` // let one state be presented more than once; weakens PRT-05
+}
+
+func defaultState() State { return State{Keep: 10 * time.Minute} }
+
+// Purpose of the sealed state.
+const statePurpose = "request_state"
+
+// maxStates is how many used states are remembered at one time; above, no state is accepted.
+const maxStates = 1 << 15
+
+// state seals requestState on its way to the client and opens it on its way back, so that it comes
+// back unchanged, from the same caller, with the same request, in time, and once. That holds for the
+// state of servers and for the state of suspended calls that Warder keeps itself alike. On the way
+// out it also judges the questions that servers ask.
+// Control PRT-05; MCP 2026-07-28 "Multi round-trip requests" (SEP-2322), "Security considerations".
+// Phases Request, Response and Complete.
+type state struct {
+	hasher
+	clock
+	cfg    State
+	box    *seal.Box
+	used   *table[struct{}]
+	ask    questions
+	limits wire.Limits
+}
+
+func newState(cfg Config, deps Deps) (*state, error) {
+	s := cfg.State
+	if s.Keep == 0 {
+		s.Keep = defaultState().Keep
+	}
+	if s.Keep < time.Second || s.Keep > 24*time.Hour {
+		return nil, errors.New("gateway.state.keep: want 1s to 24h")
+	}
+	return &state{
+		newHasher(), newClock(deps.Now), s, deps.State, newTable[struct{}](maxStates, true),
+		questions{cfg.features()}, deps.Limits,
+	}, nil
+}
+
+// stateRequests is PRT-05 in phases Request and Complete.
+type stateRequests struct{ *state }
+
+// stateResponses is PRT-05 in phase Response.
+type stateResponses struct{ *state }
+
+var (
+	_ warder.Interceptor = stateRequests{}
+	_ warder.Interceptor = stateResponses{}
+	_ warder.Recorder    = stateRequests{}
+)
+
+// Control returns "PRT-05".
+func (*state) Control() warder.ControlID { return "PRT-05" }
+
+// Intercept opens the state that a stateless client brings back and puts what was sealed in its
+// place. The payload also becomes x.Resume.
+func (s stateRequests) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
+	m := x.Request
+	v := wire.At(m, m.Params.Get("requestState"))
+	if !x.Revision.Modern() || !v.Exists() {
+		return passed()
+	}
+	payload, id, err := s.open(x)
+	if err != nil {
+		return refuseState(err), nil
+	}
+	if !s.cfg.Reusable {
+		fresh, err := s.use(id)
+		if err != nil {
+			return warder.Decision{}, err
+		}
+		if !fresh {
+			return refuseState(errReplayed), nil
+		}
+	}
+	x.Resume = payload
+	if err := rewrite(x, s.limits, []wire.Edit{{At: v.Span(), New: wire.Quote(string(payload))}}); err != nil {
+		return warder.Decision{}, err
+	}
+	return passed()
+}
+
+var errReplayed = errors.New("sealed token: used before")
+
+// open opens the state of the message as the client sent it.
+func (s *state) open(x *warder.Exchange) (payload []byte, id string, err error) {
+	if x.Principal == nil {
+		return nil, "", errNoPrincipal
+	}
+	token, ok := wire.At(x.Inbound, x.Inbound.Params.Get("requestState")).Text()
+	if !ok {
+		return nil, "", seal.ErrMalformed
+	}
+	return s.box.Open(token, s.now(), s.binding(x))
+}
+
+func (s *state) binding(x *warder.Exchange) seal.Claims {
+	return seal.Claims{Purpose: statePurpose, Principal: x.Principal.Key(), Digest: wire.RequestDigest(x.Inbound)}
+}
+
+// use marks a state as used; fresh is false if it was before.
+func (s *state) use(id string) (fresh bool, err error) {
+	now := s.since()
+	key := s.add(0, id)
+	e, mu := s.used.lock(key, now, false)
+	mu.Unlock()
+	if e != nil {
+		return false, nil
+	}
+	e, mu = s.used.lock(key, now, true)
+	defer mu.Unlock()
+	switch {
+	case e == nil:
+		return false, errors.New("remember used state: table full")
+	case e.until != 0:
+		return false, nil // another exchange was faster
+	}
+	e.until = now + int64(s.cfg.Keep) + int64(2*time.Second) // tokens end on whole seconds
+	return true, nil
+}
+
+// Record gives a state back that was presented but did not reach the server, so that the client can
+// try again after it was held or failed on the way.
+func (s stateRequests) Record(_ context.Context, x *warder.Exchange) error {
+	if x.Resume == nil || x.Forwarded || s.cfg.Reusable {
+		return nil
+	}
+	_, id, err := s.open(x)
+	if err != nil {
+		return nil // it has expired meanwhile
+	}
+	e, mu := s.used.lock(s.add(0, id), s.since(), false)
+	defer mu.Unlock()
+	if e != nil {
+		e.until = s.since()
+	}
+	return nil
+}
+
+// refuseState gives every reason its own code for operators and one sentence for clients.
+func refuseState(err error) warder.Decision {
+	reason := warder.Reason("state_malformed")
+	for _, r := range []struct {
+		err    error
+		reason warder.Reason
+	}{
+		{seal.ErrUnknownKey, "state_unknown_key"},
+		{seal.ErrTampered, "state_tampered"},
+		{seal.ErrPurpose, "state_purpose"},
+		{seal.ErrExpired, "state_expired"},
+		{seal.ErrPrincipal, "state_of_another"},
+		{seal.ErrDigest, "state_of_another_request"},
+		{errReplayed, "state_replayed"},
+		{errNoPrincipal, "state_without_principal"},
+	} {
+		if errors.Is(err, r.err) {
+			reason = r.reason
+		}
+	}
+	return warder.Refuse(warder.CodeInvalidParams, reason, err.Error()).
+		Tell("The requestState is not valid for this request. Send the request again without it.")
+}
+
+// Intercept judges the questions of a message and seals the state of an unfinished request.
+func (s stateResponses) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
+	m := x.Response
+	switch m.Kind {
+	case warder.KindRequest:
+		return s.ask.judge(m.Method, wire.At(m, m.ParamsSpan), capabilities(x)), nil
+	case warder.KindError:
+		return s.ask.judgeError(m, capabilities(x)), nil
+	case warder.KindResult:
+		if x.Revision.Modern() && wire.At(m, m.Result.Get("resultType")).Equals(wire.ResultInputRequired) {
+			return s.unfinished(x)
+		}
+	case warder.KindNotification:
+	}
+	return passed()
+}
+
+// capabilities are those that the client declared and that configuration left it.
+func capabilities(x *warder.Exchange) wire.Value {
+	if x.Revision.Modern() && x.Request != nil {
+		return declared(x.Request)
+	}
+	return wire.Parse(x.Client.Capabilities)
+}
+
+// unfinished judges an input_required result.
+func (s stateResponses) unfinished(x *warder.Exchange) (warder.Decision, error) {
+	switch x.Method() {
+	case wire.MethodToolsCall, wire.MethodPromptsGet, wire.MethodResourcesRead:
+	default:
+		return warder.Refuse(warder.CodeUpstreamFailed, "input_not_allowed", "input_required in answer to "+quote(x.Method())), nil
+	}
+	m, caps := x.Response, capabilities(x)
+	asked := wire.At(m, m.Result.Get("inputRequests"))
+	if asked.Exists() && asked.Kind() != '{' {
+		return warder.Refuse(warder.CodeUpstreamFailed, "questions_malformed", "inputRequests is not an object"), nil
+	}
+	count := 0
+	for _, q := range asked.Members() {
+		method, _ := q.Get("method").Text()
+		if count++; count > maxAsked {
+			return warder.Refuse(warder.CodeUpstreamFailed, "questions_too_many", "inputRequests"), nil
+		}
+		if d := s.ask.judge(method, q.Get("params"), caps); d.Verdict != warder.Pass {
+			return d, nil
+		}
+	}
+	inner := wire.At(m, m.Result.Get("requestState"))
+	if !inner.Exists() {
+		return passed()
+	}
+	return s.wrap(x, inner)
+}
+
+// maxAsked is how many questions one result may hold.
+const maxAsked = 32
+
+func (s stateResponses) wrap(x *warder.Exchange, inner wire.Value) (warder.Decision, error) {
+	text, ok := inner.Text()
+	if !ok {
+		return warder.Refuse(warder.CodeUpstreamFailed, "state_malformed", "requestState is not a string"), nil
+	}
+	if x.Principal == nil {
+		return warder.Decision{}, errNoPrincipal
+	}
+	c := s.binding(x)
+	c.NotAfter = s.now().Add(s.cfg.Keep)
+	token, err := s.box.Seal(c, []byte(text))
+	if errors.Is(err, seal.ErrTooBig) {
+		return warder.Refuse(warder.CodeUpstreamFailed, "state_too_large", "requestState"), nil
+	}
+	if err != nil {
+		return warder.Decision{}, fmt.Errorf("seal state: %w", err)
+	}
+	if err := rewriteResponse(x, s.limits, []wire.Edit{{At: inner.Span(), New: wire.Quote(token)}}); err != nil {
+		return warder.Decision{}, err
+	}
+	return passed()
+}
