@@ -18,7 +18,25 @@ const (
 	exitRefused = 5 // a decision said no
 )
 
-// A failure is an error with an exit code and a hint for the person at the keyboard.
+// An ExitCode is one way in which a command ends.
+type ExitCode struct {
+	Code    int
+	Meaning string
+}
+
+// ExitCodes lists every exit code of every command.
+func ExitCodes() []ExitCode {
+	return []ExitCode{
+		{exitOK, "done"},
+		{exitFailed, "it failed"},
+		{exitUsage, "the command was used wrongly"},
+		{exitConfig, "the configuration is missing or not valid"},
+		{exitVerify, "a verification failed"},
+		{exitRefused, "a decision said no"},
+	}
+}
+
+// A failureError is an error with an exit code and a hint for the person at the keyboard.
 type failureError struct {
 	code int
 	hint string

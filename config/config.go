@@ -39,7 +39,7 @@ type Config struct {
 
 // A Listener is one front door for HTTP.
 type Listener struct {
-	// Address to listen on, host:port. Without a host it is the loopback address.
+	// Address to listen on, host:port. Without a host it is every interface, which requires tls.
 	Address string `yaml:"address"`
 
 	// TLS holds the certificate of the front door. It may be left out only on a loopback address.

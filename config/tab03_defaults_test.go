@@ -32,7 +32,7 @@ func TestTAB03(t *testing.T) {
 		}
 	})
 	t.Run("near_miss plaintext on loopback, and elsewhere by a named key that is reported", func(t *testing.T) {
-		for _, address := range []string{"127.0.0.1:80", "[::1]:80", "localhost:80", ":80"} {
+		for _, address := range []string{"127.0.0.1:80", "[::1]:80", "localhost:80"} {
 			if _, err := Parse("warder.yaml", []byte("listen: [{address: \""+address+"\"}]\n")); err != nil {
 				t.Errorf("%s: %v", address, err)
 			}
@@ -47,7 +47,7 @@ func TestTAB03(t *testing.T) {
 		}
 	})
 	t.Run("deny plaintext outside loopback", func(t *testing.T) {
-		for _, address := range []string{"0.0.0.0:80", "[::]:80", "192.0.2.1:80", "gate.example.com:80"} {
+		for _, address := range []string{":80", "0.0.0.0:80", "[::]:80", "192.0.2.1:80", "gate.example.com:80"} {
 			cfg := Default()
 			cfg.Listen = []Listener{{Address: address}}
 			if got := (Defaults{}).Refuse(cfg); len(got) != 1 || got[0].Path != "listen[0]" {

@@ -184,7 +184,7 @@ func (v *validator) nested(path string, value reflect.Value) {
 	}
 }
 
-// SplitAddress splits host:port. An empty host means the loopback address.
+// SplitAddress splits host:port. An empty host means every interface.
 func SplitAddress(address string) (host, port string, err error) {
 	host, port, err = net.SplitHostPort(address)
 	if err != nil {
@@ -192,9 +192,6 @@ func SplitAddress(address string) (host, port string, err error) {
 	}
 	if _, err := netip.ParseAddrPort("127.0.0.1:" + port); err != nil {
 		return "", "", fmt.Errorf("address %q: the port must be a number from 0 to 65535", strictyaml.Clip(address))
-	}
-	if host == "" {
-		host = "127.0.0.1"
 	}
 	return host, port, nil
 }

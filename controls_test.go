@@ -1,0 +1,183 @@
+package warder_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/warder-mcp/warder/catalog"
+)
+
+// headings are those every page of a control has, in this order.
+var headings = []string{"What it stops", "How it works", "Configure", "See it work", "Limits", "Standards"}
+
+// TestEveryControlHasItsPlace proves that the id is the place: every implemented run-time control is
+// one file of the stated package, with its test beside it and its page.
+func TestEveryControlHasItsPlace(t *testing.T) {
+	c, err := catalog.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, k := range c.Controls {
+		known[string(k.ID)] = true
+		if !k.Implemented() || !k.Runtime() {
+			continue
+		}
+		t.Run(string(k.ID), func(t *testing.T) {
+			word := strings.ToLower(strings.ReplaceAll(string(k.ID), "-", ""))
+			code, tests := filesOf(t, k.Package, word)
+			if len(code) != 1 {
+				t.Errorf("code: %v, want exactly one file %s/%s_SLUG.go", code, k.Package, word)
+			}
+			for _, name := range code {
+				declares(t, name, string(k.ID))
+				if system(name) {
+					t.Errorf("%s ends in the name of a system: the compiler would leave it out elsewhere", name)
+				}
+			}
+			cases(t, tests, "Test"+strings.ReplaceAll(string(k.ID), "-", ""))
+			page(t, string(k.ID), k.Title)
+		})
+	}
+	pages, err := filepath.Glob("docs/controls/*-*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range pages {
+		if id := strings.TrimSuffix(filepath.Base(name), ".md"); !known[id] {
+			t.Errorf("%s is the page of no control", name)
+		}
+	}
+}
+
+func filesOf(t *testing.T, dir, word string) (code, tests []string) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(dir, word+"_*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		if strings.HasSuffix(name, "_test.go") {
+			tests = append(tests, name)
+		} else {
+			code = append(code, name)
+		}
+	}
+	return code, tests
+}
+
+// declares reports when no method Control of the file returns the id, or one returns another.
+func declares(t *testing.T, name, id string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, decl := range file.Decls {
+		f, ok := decl.(*ast.FuncDecl)
+		if !ok || f.Name.Name != "Control" || f.Recv == nil || f.Body == nil {
+			continue
+		}
+		found++
+		for _, statement := range f.Body.List {
+			if r, ok := statement.(*ast.ReturnStmt); !ok || len(r.Results) != 1 || textOf(t, name, r.Results[0]) != id {
+				t.Errorf("%s: a method Control does not simply return %q", name, id)
+			}
+		}
+	}
+	if found == 0 {
+		t.Errorf("%s: no method Control returns %q", name, id)
+	}
+}
+
+// textOf returns the text of a string literal, or of a constant of the package.
+func textOf(t *testing.T, name string, e ast.Expr) string {
+	t.Helper()
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		return strings.Trim(e.Value, `"`)
+	case *ast.Ident:
+		all, err := filepath.Glob(filepath.Join(filepath.Dir(name), "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		constant := regexp.MustCompile(`(?m)^(?:const)?\s*` + e.Name + `\s[^"\n]*=\s*"([^"]*)"`)
+		for _, other := range all {
+			data, err := os.ReadFile(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := constant.FindSubmatch(data); m != nil {
+				return string(m[1])
+			}
+		}
+	}
+	return ""
+}
+
+// cases reports when the test of a control lacks one of the kinds of cases.
+func cases(t *testing.T, files []string, test string) {
+	t.Helper()
+	body := ""
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body += string(data)
+	}
+	if !regexp.MustCompile(`(?m)^func ` + test + `\(t \*testing\.T\)`).MatchString(body) {
+		t.Errorf("no %s in the test file beside the code %v", test, files)
+	}
+	for _, kind := range []string{"pass", "near_miss", "deny", "dependency_killed"} {
+		if !regexp.MustCompile("[\"`]" + kind + `[\s/_:"` + "`" + `]`).MatchString(body) {
+			t.Errorf("%s has no case whose name begins with %q", test, kind)
+		}
+	}
+}
+
+func page(t *testing.T, id, title string) {
+	t.Helper()
+	name := filepath.Join("docs", "controls", id+".md")
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Errorf("the page is missing: %v", err)
+		return
+	}
+	text := string(data)
+	if !strings.HasPrefix(text, "# "+id) {
+		t.Errorf("%s begins %.40q, want \"# %s %s\"", name, text, id, title)
+	}
+	at := 0
+	for _, h := range headings {
+		i := strings.Index(text[at:], "\n## "+h+"\n")
+		if i < 0 {
+			t.Errorf("%s has no heading \"## %s\" in its place", name, h)
+			continue
+		}
+		at += i + 1
+	}
+	const most = 60
+	if n := strings.Count(text, "\n"); n > most {
+		t.Errorf("%s has %d lines, at most %d", name, n, most)
+	}
+}
+
+// system reports whether a file name ends in a word that the go command reads as a build constraint.
+func system(name string) bool {
+	word := strings.TrimSuffix(name[strings.LastIndexByte(name, '_')+1:], ".go")
+	switch word {
+	case "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "android", "ios", "js", "plan9", "solaris", "aix", "wasip1", "unix",
+		"amd64", "arm64", "arm", "386", "wasm", "riscv64", "s390x", "ppc64", "ppc64le", "mips", "mips64", "loong64":
+		return true
+	default:
+		return false
+	}
+}
