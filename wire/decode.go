@@ -19,7 +19,8 @@ import (
 // trailing data, equal member names, member names that differ only in case (Unicode simple folding),
 // ids other than strings up to 256 bytes and integers of at most 53 bits in their shortest form,
 // unknown members beside jsonrpc, id, method, params, result and error, and anything but exactly one
-// of method, result and error. An error response may have no id or, as JSON-RPC 2.0 section 5
+// of method, result and error. Members of params, result, error and _meta must not have the name of a
+// member that MCP defines in another case. An error response may have no id or, as JSON-RPC 2.0 section 5
 // demands of answers to unreadable requests, a null id; both read as absent.
 //
 // The error is a *warder.Error whose code is CodeMalformed, CodeTooLarge or CodeInvalidRequest and
@@ -258,6 +259,9 @@ func (s *scanner) member(f *frame, quoted []byte, span warder.Span) error {
 	}
 	m := found{key: intern(key), name: span}
 	if m.key == "" {
+		if f.sink != sinkEnvelope && misspelt(s.keys.folded) {
+			return warder.Fail(warder.CodeMalformed, ReasonMisspelt, nil)
+		}
 		m.from = len(s.text)
 		s.text = append(s.text, key...)
 		m.to = len(s.text)

@@ -54,6 +54,7 @@ const (
 	ReasonSurrogate     warder.Reason = "lone_surrogate"  // \u escape of half a surrogate pair
 	ReasonDuplicateKey  warder.Reason = "duplicate_key"   // two equal member names
 	ReasonKeyCollision  warder.Reason = "key_collision"   // member names equal but for case
+	ReasonMisspelt      warder.Reason = "misspelt_key"    // member name of MCP's in another case
 	ReasonBadKey        warder.Reason = "bad_key"         // member name with U+0000
 	ReasonTrailingData  warder.Reason = "trailing_data"   // bytes after the message
 	ReasonEmpty         warder.Reason = "empty"           // no message at all

@@ -1,0 +1,161 @@
+package wire
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/warder-mcp/warder"
+)
+
+// allMethods lists every method constant.
+func allMethods() []string {
+	return []string{
+		MethodInitialize, MethodDiscover, MethodPing, MethodToolsList, MethodToolsCall, MethodPromptsList, MethodPromptsGet,
+		MethodResourcesList, MethodResourceTemplates, MethodResourcesRead, MethodResourcesSubscribe, MethodResourcesUnsubscribe,
+		MethodComplete, MethodSetLevel, MethodListen, MethodSampling, MethodElicit, MethodRootsList, MethodTasksGet,
+		MethodTasksList, MethodTasksResult, MethodTasksCancel, MethodTasksUpdate,
+		NotifyInitialized, NotifyCancelled, NotifyProgress, NotifyMessage, NotifyToolsChanged, NotifyPromptsChanged,
+		NotifyResourcesChanged, NotifyResourceUpdated, NotifyRootsChanged, NotifyElicitComplete, NotifyTaskStatus, NotifyTasks,
+		NotifySubscribed,
+	}
+}
+
+// methods lists what Method says of a revision, by union of the schema.
+func methods(rev warder.Revision) map[string][]string {
+	out := map[string][]string{}
+	for _, name := range allMethods() {
+		info, ok := Method(rev, name)
+		if !ok || info.Sub == ExtensionTasks {
+			continue // the schema does not hold the extension
+		}
+		kind := "Notification"
+		if info.Request {
+			kind = "Request"
+		}
+		if info.Client {
+			out["Client"+kind] = append(out["Client"+kind], name)
+		}
+		if info.Server {
+			out["Server"+kind] = append(out["Server"+kind], name)
+		}
+		if info.Input {
+			out["InputRequest"] = append(out["InputRequest"], name)
+		}
+	}
+	for _, names := range out {
+		slices.Sort(names)
+	}
+	return out
+}
+
+// TestMethodFacts counts what every revision has, and tells the revisions apart.
+func TestMethodFacts(t *testing.T) {
+	t.Parallel()
+	for rev, want := range map[warder.Revision]string{
+		"2024-11-05": "13 4 3 7 0", "2025-03-26": "13 4 3 7 0", "2025-06-18": "13 4 4 7 0", "2025-11-25": "17 5 8 9 0", "2026-07-28": "10 1 0 8 3",
+	} {
+		got := methods(rev)
+		var counts []string
+		for _, union := range []string{"ClientRequest", "ClientNotification", "ServerRequest", "ServerNotification", "InputRequest"} {
+			counts = append(counts, strconv.Itoa(len(got[union])))
+		}
+		if diff := cmp.Diff(want, strings.Join(counts, " ")); diff != "" {
+			t.Errorf("%s: (-want +got):\n%s", rev, diff)
+		}
+	}
+	for _, c := range []struct {
+		rev    warder.Revision
+		method string
+		want   MethodInfo
+		ok     bool
+	}{
+		{"2024-11-05", MethodComplete, MethodInfo{Request: true, Client: true}, true},
+		{"2025-03-26", MethodComplete, MethodInfo{Request: true, Client: true, Capability: "completions"}, true},
+		{"2025-11-25", MethodTasksCancel, MethodInfo{Request: true, Client: true, Server: true, Capability: "tasks", Sub: "cancel"}, true},
+		{"2026-07-28", MethodTasksUpdate, MethodInfo{Request: true, Client: true, Capability: "extensions", Sub: ExtensionTasks}, true},
+		{"2026-07-28", NotifyTasks, MethodInfo{Server: true, Capability: "extensions", Sub: ExtensionTasks}, true},
+		{"2026-07-28", MethodTasksList, MethodInfo{}, false},
+		{"2026-07-28", MethodElicit, MethodInfo{Request: true, Input: true, Capability: "elicitation"}, true},
+		{"2025-03-26", MethodElicit, MethodInfo{}, false},
+		{"2026-07-28", "Tools/Call", MethodInfo{}, false},
+		{"2027-01-01", MethodToolsCall, MethodInfo{}, false},
+		{"", MethodToolsCall, MethodInfo{}, false},
+	} {
+		got, ok := Method(c.rev, c.method)
+		if diff := cmp.Diff(c.want, got); diff != "" || ok != c.ok {
+			t.Errorf("Method(%s, %s) ok = %v (-want +got):\n%s", c.rev, c.method, ok, diff)
+		}
+	}
+}
+
+func TestDeclared(t *testing.T) {
+	t.Parallel()
+	caps := Parse([]byte(`{"tools":{"listChanged":true},"resources":{"subscribe":false},"prompts":null,"extensions":{"io.modelcontextprotocol/tasks":{}}}`))
+	for method, want := range map[string]bool{
+		MethodToolsCall: true, NotifyToolsChanged: true, MethodResourcesRead: true, MethodPromptsGet: false,
+		MethodComplete: false, MethodTasksGet: true, MethodListen: true, NotifyResourceUpdated: false,
+	} {
+		info, ok := Method("2026-07-28", method)
+		if got := info.Declared(caps); got != want || !ok {
+			t.Errorf("%s: declared = %v, want %v", method, got, want)
+		}
+	}
+}
+
+// TestMethodSchemas compares the table with the published schemas, which the repository does not
+// hold: set WARDER_MCP_SCHEMAS to the directory with <revision>.schema.json files.
+func TestMethodSchemas(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv("WARDER_MCP_SCHEMAS")
+	if dir == "" {
+		t.Skip("WARDER_MCP_SCHEMAS is not set: the published MCP schemas are not at hand")
+	}
+	for _, rev := range warder.Revisions() {
+		raw, err := os.ReadFile(filepath.Join(dir, string(rev)+".schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := methods(rev)
+		for _, union := range []string{"ClientRequest", "ClientNotification", "ServerRequest", "ServerNotification", "InputRequest"} {
+			want := schemaMethods(t, raw, union)
+			if diff := cmp.Diff(want, got[union]); diff != "" {
+				t.Errorf("%s %s (-schema +table):\n%s", rev, union, diff)
+			}
+		}
+	}
+}
+
+// schemaMethods lists the methods of a union of a published schema, sorted.
+func schemaMethods(t *testing.T, raw []byte, union string) []string {
+	t.Helper()
+	root := Parse(raw)
+	defs := root.Get("definitions")
+	if !defs.Exists() {
+		defs = root.Get("$defs")
+	}
+	var out []string
+	add := func(ref Value) {
+		text, _ := ref.Get("$ref").Text()
+		name := text[strings.LastIndexByte(text, '/')+1:]
+		method, ok := defs.Find(name, "properties", "method", "const").Text()
+		if !ok {
+			t.Errorf("%s: no method in %s", union, name)
+		}
+		out = append(out, method)
+	}
+	u := defs.Get(union)
+	if method, ok := u.Find("properties", "method", "const").Text(); ok {
+		return []string{method} // a union of one
+	}
+	for _, ref := range u.Get("anyOf").Elements() {
+		add(ref)
+	}
+	slices.Sort(out)
+	return out
+}
