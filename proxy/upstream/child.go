@@ -301,7 +301,7 @@ func (c *child) listen(stderr *os.File) {
 
 // write implements carrier. A message that cannot be written whole ends the conversation, because
 // the next one would be read as its rest.
-func (c *child) write(ctx context.Context, raw []byte) error {
+func (c *child) write(ctx context.Context, p payload) error {
 	select {
 	case c.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -310,7 +310,7 @@ func (c *child) write(ctx context.Context, raw []byte) error {
 		return c.mux.Err()
 	}
 	defer func() { <-c.turn }()
-	c.line = append(oneLine(c.line[:0], raw), '\n')
+	c.line = append(oneLine(p.appendTo(c.line[:0])), '\n')
 	_ = c.stdin.SetWriteDeadline(time.Now().Add(c.srv.cfg.ConnectTimeout)) // pipes have deadlines
 	_, err := c.stdin.Write(c.line)
 	if cap(c.line) > 64<<10 {
@@ -334,19 +334,17 @@ func (c *child) write(ctx context.Context, raw []byte) error {
 	return failure
 }
 
-// oneLine appends a message without line breaks, which JSON has only between tokens.
-func oneLine(dst, raw []byte) []byte {
-	n := len(dst)
-	dst = append(dst, raw...)
-	if bytes.IndexByte(raw, '\n') < 0 && bytes.IndexByte(raw, '\r') < 0 {
-		return dst
+// oneLine blanks line breaks, which JSON has only between tokens.
+func oneLine(b []byte) []byte {
+	if bytes.IndexByte(b, '\n') < 0 && bytes.IndexByte(b, '\r') < 0 {
+		return b
 	}
-	for i := n; i < len(dst); i++ {
-		if dst[i] == '\n' || dst[i] == '\r' {
-			dst[i] = ' '
+	for i := range b {
+		if b[i] == '\n' || b[i] == '\r' {
+			b[i] = ' '
 		}
 	}
-	return dst
+	return b
 }
 
 // stop implements carrier: close stdin, then SIGTERM, then SIGKILL (2025-03-26, shutdown of stdio).

@@ -1,9 +1,12 @@
 package upstream
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -17,8 +20,28 @@ func runChild(kind string) int {
 			return 1
 		}
 		return 0
+	case "echo":
+		return echoChild()
 	default:
 		return 3
+	}
+}
+
+// echoChild is a hand-written server of the stateless era.
+func echoChild() int {
+	in := bufio.NewReaderSize(os.Stdin, 64<<10)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			return 0
+		}
+		at := bytes.Index(line, []byte(`"id":`)) + 5
+		id := line[at : at+bytes.IndexByte(line[at:], ',')]
+		result := `{"resultType":"complete","content":[{"type":"text","text":"` + strings.Repeat("x", 250) + `"}]}`
+		if bytes.Contains(line, []byte("server/discover")) {
+			result = `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"ttlMs":0,"cacheScope":"private"}`
+		}
+		fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", id, result)
 	}
 }
 

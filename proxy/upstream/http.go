@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -97,15 +96,15 @@ func (s *Server) dialRules() []safedial.Rule {
 
 // do sends one request without following redirects. The error is a *warder.Error, or wraps that of
 // ctx.
-func (c *client) do(ctx context.Context, method string, u *url.URL, hdr http.Header, body []byte) (*http.Response, error) {
+func (c *client) do(ctx context.Context, method string, u *url.URL, hdr http.Header, body *payload) (*http.Response, error) {
 	req := (&http.Request{
 		Method: method, URL: u, Host: u.Host, Header: hdr,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	if body != nil {
-		req.ContentLength = int64(len(body))
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		req.ContentLength = int64(body.size())
+		req.Body = &reader{left: *body}
+		req.GetBody = func() (io.ReadCloser, error) { return &reader{left: *body}, nil }
 	}
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {

@@ -114,17 +114,16 @@ func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.H
 	defer l.inflight.Add(-1)
 	x := &exchange{link: l, watch: l.srv.watchFor(ctx, req), yield: yield}
 	defer x.finish()
-	raw := req.Raw
 	if l.pooled {
-		x.call.names, raw = mint(req, l.srv.nextID())
+		x.call.names, x.sent = mint(req, l.srv.nextID())
 	} else {
-		x.call.names = keep(req)
+		x.call.names, x.sent = keep(req), whole(req.Raw)
 	}
 	h, err := l.headers(ctx, req, hdr)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := l.c.do(x.watch.ctx, http.MethodPost, l.url, h, raw)
+	resp, err := l.c.do(x.watch.ctx, http.MethodPost, l.url, h, &x.sent)
 	if err != nil {
 		l.abandonCall(req, x, err)
 		return nil, err
@@ -150,22 +149,22 @@ func (l *httpLink) Send(ctx context.Context, m *warder.Message) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	raw, err := outgoing(&l.inbox, l.modern, m)
-	if err != nil || raw == nil {
+	p, err := outgoing(&l.inbox, l.modern, m)
+	if err != nil || p.size() == 0 {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, l.srv.cfg.Timeout, errIdle)
 	defer cancel()
-	return l.post(ctx, m, raw)
+	return l.post(ctx, m, &p)
 }
 
 // post sends a message that has no answer.
-func (l *httpLink) post(ctx context.Context, m *warder.Message, raw []byte) error {
+func (l *httpLink) post(ctx context.Context, m *warder.Message, p *payload) error {
 	h, err := l.headers(ctx, m, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := l.c.do(ctx, http.MethodPost, l.url, h, raw)
+	resp, err := l.c.do(ctx, http.MethodPost, l.url, h, p)
 	if err != nil {
 		return err
 	}
@@ -182,7 +181,8 @@ func (l *httpLink) replyNow(raw []byte) {
 		ctx, cancel := context.WithTimeout(ctx, goodbyeTime)
 		defer cancel()
 		if m, err := wire.Decode(raw, l.srv.lim); err == nil {
-			_ = l.post(ctx, m, raw) // nothing depends on it but the server's peace
+			p := whole(raw)
+			_ = l.post(ctx, m, &p) // nothing depends on it but the server's peace
 		}
 	})
 }
@@ -239,6 +239,7 @@ type exchange struct {
 	watch    *watch
 	yield    func(*warder.Message, error) bool
 	call     call
+	sent     payload
 	bytes    int64
 	answered bool
 	kept     bool // a goroutine drains the stream and ends the watch

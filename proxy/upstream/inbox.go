@@ -91,7 +91,8 @@ func (in *inbox) pong(m *warder.Message) bool {
 func (in *inbox) admit(m *warder.Message, c *call) (*question, bool) {
 	q := &question{id: m.IDBytes(), call: c, msg: m, taken: c != nil}
 	if in.mint {
-		q.msg = relocate(m, m.ID, strconv.AppendInt(nil, in.host.nextID(), 10))
+		q.id = slices.Clone(q.id)
+		q.msg = restore(m, m.ID, strconv.AppendInt(nil, in.host.nextID(), 10))
 	}
 	key := wire.IDKey(q.msg.IDBytes())
 	in.mu.Lock()
@@ -189,22 +190,19 @@ func (in *inbox) drop(key string) *question {
 }
 
 // answer turns an answer to a question into the bytes for the server.
-func (in *inbox) answer(m *warder.Message) ([]byte, error) {
+func (in *inbox) answer(m *warder.Message) (payload, error) {
 	in.mu.Lock()
 	q := in.open[wire.IDKey(m.IDBytes())]
 	if q == nil || !q.taken {
 		in.mu.Unlock()
-		return nil, warder.Fail(warder.CodeNotFound, ReasonQuestion, errors.New("no open request of the server has this id"))
+		return payload{}, warder.Fail(warder.CodeNotFound, ReasonQuestion, errors.New("no open request of the server has this id"))
 	}
 	in.drop(wire.IDKey(m.IDBytes()))
 	in.mu.Unlock()
 	if q.call != nil {
 		q.call.settled()
 	}
-	if string(q.id) == string(m.IDBytes()) {
-		return m.Raw, nil
-	}
-	return patch(m.Raw, []wire.Edit{{At: m.ID, New: q.id}}), nil
+	return pieces(m.Raw, m.ID, warder.Span{}, q.id), nil
 }
 
 // release forgets the questions of a call that is over.

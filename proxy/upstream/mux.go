@@ -17,7 +17,7 @@ import (
 // HTTP+SSE server.
 type carrier interface {
 	// write sends one message whole, or fails the link.
-	write(ctx context.Context, raw []byte) error
+	write(ctx context.Context, p payload) error
 	describe() string
 	// stop ends the carrier in good order; it returns when nothing of it runs any more.
 	stop(ctx context.Context)
@@ -72,7 +72,7 @@ func (m *mux) replyNow(raw []byte) {
 	m.srv.spawn(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, m.srv.cfg.ConnectTimeout)
 		defer cancel()
-		_ = m.out.write(ctx, raw) // a failed write ends the link, which says why
+		_ = m.out.write(ctx, whole(raw)) // a failed write ends the link, which says why
 	})
 }
 
@@ -81,29 +81,29 @@ func (m *mux) Send(ctx context.Context, msg *warder.Message) error {
 	if err := m.Err(); err != nil {
 		return err
 	}
-	raw, err := outgoing(&m.inbox, m.modern, msg)
-	if err != nil || raw == nil {
+	p, err := outgoing(&m.inbox, m.modern, msg)
+	if err != nil || p.size() == 0 {
 		return err
 	}
-	return m.out.write(ctx, raw)
+	return m.out.write(ctx, p)
 }
 
-// outgoing returns what Send must write; nil if nothing.
-func outgoing(in *inbox, modern bool, msg *warder.Message) ([]byte, error) {
+// outgoing returns what Send must write; empty if nothing.
+func outgoing(in *inbox, modern bool, msg *warder.Message) (payload, error) {
 	switch msg.Kind {
 	case warder.KindNotification:
 		if msg.Method == wire.NotifyInitialized || msg.Method == wire.NotifyCancelled {
-			return nil, nil
+			return payload{}, nil
 		}
-		return msg.Raw, nil
+		return whole(msg.Raw), nil
 	case warder.KindResult, warder.KindError:
 		if modern {
-			return nil, warder.Fail(warder.CodeNotFound, ReasonQuestion, errors.New("the stateless era has no questions"))
+			return payload{}, warder.Fail(warder.CodeNotFound, ReasonQuestion, errors.New("the stateless era has no questions"))
 		}
 		return in.answer(msg)
 	case warder.KindRequest:
 	}
-	return nil, warder.Fail(warder.CodeInternal, ReasonQuestion, errors.New("requests are sent with Call"))
+	return payload{}, warder.Fail(warder.CodeInternal, ReasonQuestion, errors.New("requests are sent with Call"))
 }
 
 // Subscribe implements Link.
@@ -197,9 +197,9 @@ func (m *mux) Call(ctx context.Context, req *warder.Message, _ http.Header) iter
 	return m.srv.counted(func(yield func(*warder.Message, error) bool) error {
 		w := m.srv.watchFor(ctx, req)
 		defer w.stop()
-		c, raw := m.register(req)
+		c, p := m.register(req)
 		defer m.remove(c)
-		if err := m.out.write(w.ctx, raw); err != nil {
+		if err := m.out.write(w.ctx, p); err != nil {
 			return err
 		}
 		answered, err := m.pump(w, c, yield)
@@ -210,14 +210,14 @@ func (m *mux) Call(ctx context.Context, req *warder.Message, _ http.Header) iter
 	})
 }
 
-func (m *mux) register(req *warder.Message) (*call, []byte) {
+func (m *mux) register(req *warder.Message) (*call, payload) {
 	c := &call{n: m.srv.nextID(), wake: make(chan struct{}, 1)}
-	var raw []byte
-	c.names, raw = mint(req, c.n)
+	var p payload
+	c.names, p = mint(req, c.n)
 	m.mu.Lock()
 	m.calls[c.n] = c
 	m.mu.Unlock()
-	return c, raw
+	return c, p
 }
 
 func (m *mux) remove(c *call) {

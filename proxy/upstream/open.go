@@ -352,7 +352,8 @@ func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveL
 	if err != nil {
 		return nil, err
 	}
-	if err := l.post(ctx, note, note.Raw); err != nil {
+	p := whole(note.Raw)
+	if err := l.post(ctx, note, &p); err != nil {
 		return nil, err
 	}
 	return l, nil

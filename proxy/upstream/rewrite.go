@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"slices"
+	"io"
 	"strconv"
 
 	"github.com/warder-mcp/warder"
@@ -23,35 +23,74 @@ func keep(m *warder.Message) names {
 	return names{id: id, token: token, sent: id, sentToken: token, subscribing: m.Method == wire.MethodListen}
 }
 
-// mint names the call n at the server and returns the bytes to send.
-func mint(m *warder.Message, n int64) (names, []byte) {
+// mint names the call n at the server and returns what to send.
+func mint(m *warder.Message, n int64) (names, payload) {
 	out := keep(m)
-	out.sent = strconv.AppendInt(nil, n, 10)
-	edits := [2]wire.Edit{{At: m.ID, New: out.sent}}
-	count := 1
-	if out.token != nil {
-		out.sentToken = out.sent
-		edits[1] = wire.Edit{At: m.Meta.Get(wire.MetaProgressToken), New: out.sent}
-		count = 2
+	out.sent = strconv.AppendInt(make([]byte, 0, 20), n, 10)
+	if out.token == nil {
+		return out, pieces(m.Raw, m.ID, warder.Span{}, out.sent)
 	}
-	return out, patch(m.Raw, edits[:count])
+	out.sentToken = out.sent
+	return out, pieces(m.Raw, m.ID, m.Meta.Get(wire.MetaProgressToken), out.sent)
 }
 
-// patch applies edits that do not overlap. The spans come from the strict decoder and the new values
-// are integers, so the outcome is as valid as the input; nobody judges it again.
-func patch(raw []byte, edits []wire.Edit) []byte {
-	slices.SortFunc(edits, func(a, b wire.Edit) int { return a.At.Start - b.At.Start })
-	size := len(raw)
-	for _, e := range edits {
-		size += len(e.New) - (e.At.End - e.At.Start)
+// A payload is one message to send, in pieces that are written one behind the other, so that a
+// large message is not copied for the sake of its id.
+type payload [5][]byte
+
+// whole is a payload of one piece.
+func whole(raw []byte) payload { return payload{raw} }
+
+// pieces replaces one or two spans by the same value. The spans come from the strict decoder and the
+// value is an integer or the server's own id, so the outcome is as valid as the input; nobody judges
+// it again.
+func pieces(raw []byte, a, b warder.Span, value []byte) payload {
+	if !b.Present() {
+		return payload{raw[:a.Start], value, raw[a.End:]}
 	}
-	out, pos := make([]byte, 0, size), 0
-	for _, e := range edits {
-		out = append(append(out, raw[pos:e.At.Start]...), e.New...)
-		pos = e.At.End
+	if b.Start < a.Start {
+		a, b = b, a
 	}
-	return append(out, raw[pos:]...)
+	return payload{raw[:a.Start], value, raw[a.End:b.Start], value, raw[b.End:]}
 }
+
+func (p *payload) size() (n int) {
+	for _, piece := range p {
+		n += len(piece)
+	}
+	return n
+}
+
+func (p *payload) appendTo(dst []byte) []byte {
+	for _, piece := range p {
+		dst = append(dst, piece...)
+	}
+	return dst
+}
+
+// A reader reads a payload as the body of a request.
+type reader struct {
+	left payload
+	at   int
+}
+
+// Read implements io.Reader.
+func (r *reader) Read(b []byte) (n int, err error) {
+	for n < len(b) && r.at < len(r.left) {
+		k := copy(b[n:], r.left[r.at])
+		n += k
+		if r.left[r.at] = r.left[r.at][k:]; len(r.left[r.at]) == 0 {
+			r.at++
+		}
+	}
+	if n == 0 && r.at == len(r.left) {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (*reader) Close() error { return nil }
 
 // sameID reports whether two ids mean the same, however strings are escaped.
 func sameID(a, b []byte) bool {
@@ -69,7 +108,7 @@ func (n *names) answer(m *warder.Message, lim wire.Limits) (*warder.Message, err
 	if !m.ID.Present() { // an error response may lack it
 		return wire.WithID(m, n.id, lim)
 	}
-	return n.subscription(relocate(m, m.ID, n.id), lim)
+	return n.subscription(restore(m, m.ID, n.id), lim)
 }
 
 // notification gives a notification of the server the client's token and subscription id.
@@ -122,6 +161,35 @@ func replace(m *warder.Message, at warder.Span, value []byte, lim wire.Limits) (
 	return wire.Splice(m, lim, wire.Edit{At: at, New: value})
 }
 
+// restore is relocate for a message that nobody else has seen yet: if the id shrinks, as ids of our
+// own do, the shorter side of the message moves up to it and nothing is copied.
+func restore(m *warder.Message, at warder.Span, id []byte) *warder.Message {
+	shrink := at.End - at.Start - len(id)
+	if shrink < 0 {
+		return relocate(m, at, id)
+	}
+	if string(m.At(at)) == string(id) {
+		return m
+	}
+	if at.Start <= len(m.Raw)-at.End {
+		copy(m.Raw[shrink:], m.Raw[:at.Start])
+		m.Raw = m.Raw[shrink:]
+		copy(m.Raw[at.Start:], id)
+	} else {
+		copy(m.Raw[at.Start:], id)
+		copy(m.Raw[at.Start+len(id):], m.Raw[at.End:])
+		m.Raw = m.Raw[:len(m.Raw)-shrink]
+	}
+	mv := mover{at: at, by: -shrink}
+	mv.spans(m)
+	for _, o := range [...]warder.Object{m.Envelope, m.Params, m.Meta, m.Result, m.Failure} {
+		for i := range o {
+			o[i].Name, o[i].Value = mv.span(o[i].Name), mv.span(o[i].Value)
+		}
+	}
+	return m
+}
+
 // relocate replaces the id of a decoded message and moves every span behind it, which costs a copy
 // instead of another pass. The id is a member of the envelope, so no span contains it, and one valid
 // id in the place of another cannot change what the rest of the message means. A test holds the
@@ -135,8 +203,7 @@ func relocate(m *warder.Message, at warder.Span, id []byte) *warder.Message {
 	out.Raw = append(append(append(out.Raw, m.Raw[:at.Start]...), id...), m.Raw[at.End:]...)
 	mv := mover{at: at, by: len(id) - (at.End - at.Start)}
 	mv.all = make([]warder.Member, 0, len(m.Envelope)+len(m.Params)+len(m.Meta)+len(m.Result)+len(m.Failure))
-	out.ID = mv.span(m.ID)
-	out.ParamsSpan, out.ResultSpan, out.ErrorSpan = mv.span(m.ParamsSpan), mv.span(m.ResultSpan), mv.span(m.ErrorSpan)
+	mv.spans(&out)
 	out.Envelope, out.Params, out.Meta = mv.object(m.Envelope), mv.object(m.Params), mv.object(m.Meta)
 	out.Result, out.Failure = mv.object(m.Result), mv.object(m.Failure)
 	return &out
@@ -158,6 +225,11 @@ func (mv *mover) span(s warder.Span) warder.Span {
 	default:
 		return warder.Span{Start: s.Start + mv.by, End: s.End + mv.by}
 	}
+}
+
+func (mv *mover) spans(m *warder.Message) {
+	m.ID = mv.span(m.ID)
+	m.ParamsSpan, m.ResultSpan, m.ErrorSpan = mv.span(m.ParamsSpan), mv.span(m.ResultSpan), mv.span(m.ErrorSpan)
 }
 
 func (mv *mover) object(o warder.Object) warder.Object {

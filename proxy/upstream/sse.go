@@ -126,12 +126,12 @@ func (w *wireSSE) read(r *wire.EventReader) error {
 }
 
 // write implements carrier.
-func (w *wireSSE) write(ctx context.Context, raw []byte) error {
+func (w *wireSSE) write(ctx context.Context, p payload) error {
 	h, err := w.http.headers(ctx, nil, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := w.srv.http.do(ctx, http.MethodPost, w.endpoint, h, raw)
+	resp, err := w.srv.http.do(ctx, http.MethodPost, w.endpoint, h, &p)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (m *mux) handshake(ctx context.Context, initialize []byte) (wire.Hello, err
 	if err != nil {
 		return wire.Hello{}, err
 	}
-	return hello, m.out.write(ctx, wire.Notification(wire.NotifyInitialized, nil))
+	return hello, m.out.write(ctx, whole(wire.Notification(wire.NotifyInitialized, nil)))
 }
 
 // ask sends a request of Warder's own and returns the answer.
