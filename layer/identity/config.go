@@ -111,6 +111,9 @@ func (c Config) Validate() error {
 	for i, is := range c.Issuers {
 		at := fmt.Sprintf("issuers[%d]", i)
 		for _, err := range is.validate() {
+			if err == nil {
+				continue
+			}
 			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
 		if slices.ContainsFunc(c.Issuers[:i], func(o Issuer) bool { return o.URL == is.URL }) {

@@ -2,6 +2,7 @@ package cedar
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,8 +28,9 @@ const maxScopeTries = 8
 // Sizes of the caches of one policy set.
 const (
 	cachedPrincipals = 1 << 11
-	cachedResources  = 1 << 13
+	cachedResources  = 1 << 14
 	cachedSlices     = 1 << 14
+	cachedShared     = 1 << 12
 	cachedVisible    = 1 << 15
 )
 
@@ -120,6 +122,7 @@ type set struct {
 	principals *table[*warder.Principal, *subject]
 	resources  *table[access.Resource, *subject]
 	slices     *table[sliceKey, *slice]
+	shared     *table[string, *slice] // by the positions of its policies
 	visible    *table[visibleKey, visibleAnswer]
 }
 
@@ -148,6 +151,7 @@ func newSet(words *vocabulary, policies []*policy, groups map[types.EntityUID]ty
 		principals: newTable[*warder.Principal, *subject](cachedPrincipals),
 		resources:  newTable[access.Resource, *subject](cachedResources),
 		slices:     newTable[sliceKey, *slice](cachedSlices),
+		shared:     newTable[string, *slice](cachedShared),
 		visible:    newTable[visibleKey, visibleAnswer](cachedVisible),
 	}
 }
@@ -184,15 +188,34 @@ func (s *set) slice(principal, resource *subject, a action) *slice {
 	return sl
 }
 
+// newSlice selects the policies. Requests with the same selection share one slice.
 func (s *set) newSlice(principal, resource *subject, a action, open bool) *slice {
-	sl := &slice{set: s, open: open, args: shape{kind: kindRecord}}
 	found := s.index.find(principal, resource)
+	found = slices.DeleteFunc(found, func(i int) bool {
+		p := s.policies[i]
+		return p.mask&a.bit == 0 || open && p.open == nil
+	})
 	slices.Sort(found)
+	k := make([]byte, 1, 1+4*len(found))
+	if open {
+		k[0] = 1
+	}
+	for _, i := range found {
+		k = binary.LittleEndian.AppendUint32(k, uint32(i))
+	}
+	key := string(k)
+	if sl, ok := s.shared.get(key); ok {
+		return sl
+	}
+	sl := s.build(found, open)
+	s.shared.put(key, sl)
+	return sl
+}
+
+func (s *set) build(found []int, open bool) *slice {
+	sl := &slice{set: s, open: open, args: shape{kind: kindRecord}}
 	for _, i := range found {
 		p := s.policies[i]
-		if p.mask&a.bit == 0 || open && p.open == nil {
-			continue
-		}
 		sl.policies = append(sl.policies, p)
 		sl.uses |= p.uses
 		if !open {
