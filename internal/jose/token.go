@@ -42,7 +42,7 @@ func Parse(raw string) (*Token, error) {
 	}
 	head, rest, ok1 := strings.Cut(raw, ".")
 	body, signature, ok2 := strings.Cut(rest, ".")
-	if !ok1 || !ok2 || head == "" || body == "" || signature == "" {
+	if !ok1 || !ok2 || head == "" || body == "" || signature == "" || strings.Contains(signature, ".") {
 		return nil, ErrMalformed
 	}
 	if len(head) > maxHeader {
