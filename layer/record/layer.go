@@ -1,9 +1,11 @@
 package record
 
 import (
+	"errors"
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // Deps are what the layer needs.
@@ -13,12 +15,43 @@ type Deps struct {
 }
 
 // New builds the layer "record": LOG-04 as the last control of Request, LOG-01 in Complete.
-func New(_ Config, deps Deps) (warder.Layer, error) {
+func New(cfg Config, deps Deps) (warder.Layer, error) {
+	if err := cfg.Validate(); err != nil {
+		return warder.Layer{}, err
+	}
+	if deps.Log == nil {
+		return warder.Layer{}, errors.New("record: no audit trail")
+	}
 	return warder.Layer{
 		Name:     "record",
 		Request:  []warder.Interceptor{&intent{log: deps.Log, digest: deps.ConfigDigest, now: time.Now}},
 		Complete: []warder.Recorder{&recorder{log: deps.Log, digest: deps.ConfigDigest, now: time.Now, seen: newCredentials()}},
 	}, nil
+}
+
+// TraceDeps are what the layer "trace" needs.
+type TraceDeps struct {
+	Limits wire.Limits     // of messages that are decoded again after a change; zero means the strict defaults
+	Finish warder.Recorder // told of every finished exchange, after all other layers; may be nil
+}
+
+// NewTrace builds the layer "trace": GW-05 in Connect, Request and Response. It belongs near the start
+// of the path, so that every later control and record knows the trace.
+func NewTrace(cfg Config, deps TraceDeps) (warder.Layer, error) {
+	if err := cfg.Validate(); err != nil {
+		return warder.Layer{}, err
+	}
+	shared := newTraceContext(cfg.Trace, deps.Limits)
+	layer := warder.Layer{
+		Name:     "trace",
+		Connect:  []warder.Interceptor{traceHeaders{shared}},
+		Request:  []warder.Interceptor{traceMeta{shared}},
+		Response: []warder.Interceptor{traceAnswer{shared}},
+	}
+	if deps.Finish != nil {
+		layer.Complete = []warder.Recorder{deps.Finish}
+	}
+	return layer, nil
 }
 
 // buffer lends memory for one record.

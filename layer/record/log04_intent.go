@@ -34,6 +34,9 @@ func (c *intent) Intercept(ctx context.Context, x *warder.Exchange) (warder.Deci
 	if !x.Request.IsCall() {
 		return warder.Continue(), nil // notifications and answers: the finished record follows
 	}
+	if err := c.capture(x); err != nil {
+		return warder.Decision{}, err
+	}
 	at := c.now()
 	if !effectful(x) {
 		err := c.log.late.add(x, at, func(b []byte) []byte { return c.encode(b, x, at) })
@@ -47,9 +50,6 @@ func (c *intent) Intercept(ctx context.Context, x *warder.Exchange) (warder.Deci
 	*buf = c.encode((*buf)[:0], x, at)
 	if _, err := c.log.wal.AppendSync(ctx, *buf); err != nil {
 		return unavailable(err), nil
-	}
-	if err := c.capture(x); err != nil {
-		return warder.Decision{}, err
 	}
 	return warder.Continue(), nil
 }
