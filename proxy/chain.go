@@ -20,8 +20,9 @@ const (
 	Off     Mode = "off"     // do not run the control
 )
 
-// An Observer is told of every decision. It must not block and must be safe for concurrent use.
+// An Observer is told of every exchange and every decision. It must not block and must be safe for concurrent use.
 type Observer interface {
+	Started(x *warder.Exchange)
 	Decided(x *warder.Exchange, phase warder.Phase, d *warder.Decision, took time.Duration)
 }
 
@@ -95,7 +96,7 @@ func (c *Chain) steps(phase warder.Phase) []step {
 	}
 }
 
-// Connect judges the connection: headers only, no message yet.
+// Connect judges the connection: headers only, no message yet. Every exchange begins here.
 func (c *Chain) Connect(ctx context.Context, x *warder.Exchange) *warder.Error {
 	return c.run(ctx, x, warder.PhaseConnect)
 }

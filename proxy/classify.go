@@ -44,6 +44,9 @@ func (f *flow) classifyModern(m *warder.Message, version string, stated bool, he
 	if !x.Revision.Known() || !x.Revision.Modern() || x.Revision < f.g.floor {
 		requested := x.Revision
 		x.Revision = warder.Revision20260728 // the refusal speaks the newest revision
+		if stated && headerVersion != "" && headerVersion != version {
+			return &warder.Error{Code: warder.CodeHeaderMismatch, Reason: "version_mismatch", Control: "PRT-02"}
+		}
 		return f.g.unsupported(requested)
 	}
 	if f.local {

@@ -122,6 +122,9 @@ func (g *Gate) begin(door warder.Door, endpoint string, conn warder.Conn) *flow 
 	}
 	g.running.Add(1)
 	g.work.Add(1)
+	if g.chain.observer != nil {
+		g.chain.observer.Started(x)
+	}
 	return f
 }
 

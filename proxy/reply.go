@@ -37,16 +37,31 @@ type reply struct {
 // send delivers one judged message.
 func (p *reply) send(_ context.Context, m *warder.Message) error {
 	if !p.events && !p.stream && m.IsAnswer() {
-		return p.json(http.StatusOK, m.Raw)
+		return p.json(p.statusOf(m), m.Raw)
 	}
 	if json, sse := accepts(p.r.Header); !sse {
 		if m.IsAnswer() && json {
-			return p.json(http.StatusOK, m.Raw)
+			return p.json(p.statusOf(m), m.Raw)
 		}
 		return nil // this client reads no streams: notifications are lost to it
 	}
 	p.open()
 	return p.event(m.Raw)
+}
+
+// statusOf is the HTTP status of a server's answer: stateless revisions tell some errors by it too.
+func (p *reply) statusOf(m *warder.Message) int {
+	if m.Kind != warder.KindError || !p.x.Revision.Modern() {
+		return http.StatusOK
+	}
+	switch code, _ := wire.At(m, m.Failure.Get("code")).Int(); code {
+	case warder.RPCMethodNotFound:
+		return http.StatusNotFound
+	case warder.RPCParse, warder.RPCInvalidRequest, warder.RPCHeaderMismatch, warder.RPCMissingCapability, warder.RPCUnsupported:
+		return http.StatusBadRequest
+	default:
+		return http.StatusOK
+	}
 }
 
 // json writes the one message of an answer.

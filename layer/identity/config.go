@@ -16,6 +16,7 @@ import (
 type Config struct {
 	BaseURL         string        `yaml:"base_url"`         // public address of Warder, without trailing slash, such as https://gate.example.com; servers are at BASE/mcp/NAME
 	Issuers         []Issuer      `yaml:"issuers"`          // authorization servers whose tokens are accepted
+	LocalIssuer     string        `yaml:"local_issuer"`     // issuer identifier under which Warder mints tokens itself, for the quick start; empty: none
 	ScopesSupported []string      `yaml:"scopes_supported"` // minimal scopes a client asks for at first; also in the metadata document
 	CacheTTL        time.Duration `yaml:"cache_ttl"`        // how long a verified token is remembered, at most 60s; zero means 60s
 	CacheSize       int           `yaml:"cache_size"`       // how many verified tokens are remembered; zero means 10000

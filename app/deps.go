@@ -1,0 +1,153 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/safedial"
+	"github.com/warder-mcp/warder/layer/access"
+	"github.com/warder-mcp/warder/layer/access/cedar"
+	"github.com/warder-mcp/warder/layer/gateway"
+	"github.com/warder-mcp/warder/layer/identity"
+	"github.com/warder-mcp/warder/layer/input"
+	"github.com/warder-mcp/warder/layer/output"
+	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/proxy"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// gather makes what the layers need.
+func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error) {
+	s := a.services
+	limits := cfg.Limits.WithDefaults()
+	wireLimits := wire.Limits{Bytes: int64(limits.MessageBytes), Depth: limits.Depth}
+	engine, err := cedar.Load(cfg.Access)
+	if err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	in.policies = engine
+	accessDeps := access.Deps{Authorizer: engine, MetadataURL: in.metadataURL, Now: a.opt.Now}
+	visibility, err := access.NewVisibility(accessDeps)
+	if err != nil {
+		return nil, err
+	}
+	definitions, err := tools.NewDefinitions(cfg.Tools, s.registry, l, a.opt.Now)
+	if err != nil {
+		return nil, err
+	}
+	id, err := a.identityDeps(cfg, in)
+	if err != nil {
+		return nil, err
+	}
+	return &deps{
+		trace: record.TraceDeps{Limits: wireLimits, Finish: in},
+		gateway: gateway.Deps{
+			Annotations: annotations{}, Sessions: sessionOwners{s.sessions}, Refresher: refresher{definitions},
+			State: s.box, Limits: wireLimits, Now: a.opt.Now,
+		},
+		identity: id,
+		tools:    tools.Deps{Definitions: definitions, Visibility: visibility},
+		input:    input.Deps{},
+		access:   accessDeps,
+		record:   record.Deps{Log: s.trail, ConfigDigest: in.digest},
+		output:   output.Deps{Now: a.opt.Now},
+	}, nil
+}
+
+// identityDeps names the resources and the keys of the local issuer.
+func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, error) {
+	resources := make(map[string]string, len(cfg.Servers)+len(cfg.Groups))
+	for i := range cfg.Servers {
+		resources[cfg.Servers[i].Name] = in.resource(cfg.Servers[i].Name, cfg.Servers[i].Resource)
+	}
+	for i := range cfg.Groups {
+		resources[cfg.Groups[i].Name] = in.resource(cfg.Groups[i].Name, cfg.Groups[i].Resource)
+	}
+	d := identity.Deps{
+		Resource: func(endpoint string) (string, bool) {
+			r, ok := resources[endpoint]
+			return r, ok
+		},
+		HTTP: safedial.New(safedial.Config{}).Client(fetchTimeout),
+		Now:  a.opt.Now,
+	}
+	if a.services.issuer != nil {
+		set, err := a.services.issuer.Keys()
+		if err != nil {
+			return d, err
+		}
+		d.Keys = map[string]identity.Keys{a.services.issuer.URL(): jose.Static(set)}
+	}
+	return d, nil
+}
+
+// withLocalIssuer adds Warder's own issuer to those whose tokens are accepted.
+func withLocalIssuer(cfg identity.Config) identity.Config {
+	if cfg.LocalIssuer != "" {
+		cfg.Issuers = append(slices.Clone(cfg.Issuers), identity.Issuer{URL: cfg.LocalIssuer})
+	}
+	return cfg
+}
+
+// fetchTimeout bounds the fetch of a key set.
+const fetchTimeout = 10 * time.Second
+
+// metadataURL is where a client learns how to get a token for an endpoint (RFC 9728 section 3.1).
+func (in *instance) metadataURL(endpoint string) string {
+	u, err := url.Parse(in.cfg.Identity.BaseURL)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host + "/.well-known/oauth-protected-resource/mcp/" + endpoint
+}
+
+// A lister reads the current definitions of a server for the tools layer. The gate is set before the
+// first exchange.
+type lister struct{ gate *proxy.Gate }
+
+// List implements tools.Lister.
+func (l *lister) List(ctx context.Context, x *warder.Exchange, kind string) ([][]byte, error) {
+	method := wire.MethodToolsList
+	if kind == "prompt" {
+		method = wire.MethodPromptsList
+	}
+	return l.gate.List(ctx, x, method)
+}
+
+// sessionOwners adapts the sessions for PRT-06.
+type sessionOwners struct{ sessions *proxy.Sessions }
+
+func (s sessionOwners) SessionOwner(session string) (string, bool) { return s.sessions.Owner(session) }
+
+// refresher adapts the definitions for PRT-10.
+type refresher struct{ definitions *tools.Definitions }
+
+func (r refresher) Refresh(_ context.Context, server, kind string) error {
+	r.definitions.MarkStale(server, kind)
+	return nil
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// issuerPath is the path under which the local issuer serves its keys.
+func issuerPath(is *issuer.Issuer) string {
+	u, err := url.Parse(is.URL())
+	if err != nil || u.Path == "" || u.Path == "/" {
+		return "/jwks.json"
+	}
+	return u.Path + "/"
+}
+
+// annotations is filled in by the definitions.
+type annotations struct{}
+
+func (annotations) Annotations(string, string) []warder.Header { return nil }

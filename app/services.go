@@ -1,0 +1,109 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/internal/seal"
+	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/proxy"
+	"github.com/warder-mcp/warder/registry"
+	"github.com/warder-mcp/warder/store"
+)
+
+// services outlive every reload of the configuration.
+type services struct {
+	db       *store.DB
+	registry *registry.Registry
+	trail    *record.Log
+	sessions *proxy.Sessions
+	box      *seal.Box
+	issuer   *issuer.Issuer // nil unless identity.local names one
+}
+
+// openServices opens the data folder and everything in it.
+func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *services, err error) {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	s := &services{sessions: proxy.NewSessions(cfg.Limits.Sessions, opt.Now)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close(ctx))
+		}
+	}()
+	if s.box, err = openBox(cfg.Data); err != nil {
+		return nil, err
+	}
+	audit := cfg.Record.Dir
+	if audit == "" {
+		audit = filepath.Join(cfg.Data, "audit")
+	}
+	if s.trail, err = record.OpenLog(ctx, audit, cfg.Record, opt.Log); err != nil {
+		return nil, fmt.Errorf("audit trail: %w", err)
+	}
+	if s.db, err = store.Open(ctx, filepath.Join(cfg.Data, "warder.db")); err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	s.registry, err = registry.New(ctx, registry.Config{}, registry.Deps{
+		Store: s.db.Registry(), Record: s.trail.AppendWait, Log: opt.Log, Now: opt.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if cfg.Identity.LocalIssuer != "" {
+		s.issuer, err = issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer"), Now: opt.Now})
+		if err != nil {
+			return nil, fmt.Errorf("local issuer: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// close releases what was opened, in reverse order.
+func (s *services) close(ctx context.Context) error {
+	var errs []error
+	if s.registry != nil {
+		errs = append(errs, s.registry.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.trail != nil {
+		errs = append(errs, s.trail.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// sealKey is the size of the key that seals continuation state.
+const sealKey = 32
+
+// openBox reads the key of sealed state, or makes it on first use.
+func openBox(data string) (*seal.Box, error) {
+	root, err := os.OpenRoot(data)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	defer root.Close()
+	key, err := root.ReadFile("seal.key")
+	if errors.Is(err, fs.ErrNotExist) {
+		key = make([]byte, sealKey)
+		_, _ = rand.Read(key) // never fails since Go 1.24
+		err = root.WriteFile("seal.key", key, 0o600)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("seal key: %w", err)
+	}
+	box, err := seal.New(key)
+	if err != nil {
+		return nil, fmt.Errorf("seal key: %w", err)
+	}
+	return box, nil
+}
