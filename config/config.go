@@ -5,7 +5,16 @@ import (
 
 	warder "github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/secret"
+	"github.com/warder-mcp/warder/layer/access"
+	"github.com/warder-mcp/warder/layer/gateway"
+	"github.com/warder-mcp/warder/layer/identity"
+	"github.com/warder-mcp/warder/layer/input"
 	"github.com/warder-mcp/warder/layer/network"
+	"github.com/warder-mcp/warder/layer/output"
+	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/proxy"
+	"github.com/warder-mcp/warder/proxy/upstream"
 )
 
 // A Config is the whole configuration file, in the order of the path.
@@ -20,8 +29,26 @@ type Config struct {
 	// Listen lists the front doors. Without one, nothing listens.
 	Listen []Listener `yaml:"listen"`
 
-	// Network says which hosts and origins clients may use, and how TLS is spoken.
+	// Limits bounds the data plane: sizes, times, sessions.
+	Limits proxy.Config `yaml:"limits"`
+
+	// Network says who may connect: hosts, origins, versions of TLS.
 	Network network.Config `yaml:"network"`
+
+	// Gateway says what is proper MCP: rates, loops, state, extensions, deprecated features.
+	Gateway gateway.Config `yaml:"gateway"`
+
+	// Identity says whose tokens are accepted.
+	Identity identity.Config `yaml:"identity"`
+
+	// Tools says how definitions come to be approved.
+	Tools tools.Config `yaml:"tools"`
+
+	// Input bounds the arguments of calls and the answers of clients.
+	Input input.Config `yaml:"input"`
+
+	// Access says by which policies calls are allowed. Without a policy every call is denied.
+	Access access.Config `yaml:"access"`
 
 	// Servers lists the MCP servers behind the gateway. Each is reached at /mcp/NAME.
 	Servers []Server `yaml:"servers"`
@@ -30,12 +57,21 @@ type Config struct {
 	// get the prefix SERVER__.
 	Groups []Group `yaml:"groups"`
 
+	// Output bounds and cleans the answers of servers.
+	Output output.Config `yaml:"output"`
+
+	// Record says where the audit trail is kept and where traces go.
+	Record record.Config `yaml:"record"`
+
 	// Controls changes the mode of single controls by id. Every control not named here is enforced.
 	Controls map[warder.ControlID]Control `yaml:"controls"`
 
 	// Admin is the listener for health, readiness and metrics.
 	Admin Admin `yaml:"admin"`
 }
+
+// LegacySSE reports whether the front doors open the HTTP+SSE transport of 2024-11-05.
+func (c *Config) LegacySSE() bool { return c.Gateway.Deprecated.HTTPSSE }
 
 // A Listener is one front door for HTTP.
 type Listener struct {
@@ -44,9 +80,6 @@ type Listener struct {
 
 	// TLS holds the certificate of the front door. It may be left out only on a loopback address.
 	TLS *TLS `yaml:"tls"`
-
-	// LegacySSE opens the HTTP+SSE transport of revision 2024-11-05 on this listener as well.
-	LegacySSE bool `yaml:"legacy_sse"`
 }
 
 // A TLS is the server side of TLS at a listener.
@@ -73,6 +106,9 @@ type Server struct {
 
 	// Labels are data labels that everything the server returns carries.
 	Labels []string `yaml:"labels"`
+
+	// Config says how the server is reached: exactly one of url, sse_url and run.
+	upstream.Config `yaml:",inline"`
 }
 
 // A Group is one endpoint that aggregates several servers.

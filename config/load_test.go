@@ -37,14 +37,14 @@ func TestParseReportsEveryProblem(t *testing.T) {
 		{"duplicate key", "version: 1\nversion: 1\n", []string{`2:1: version: duplicate key "version" | it stands on line 1 already`}},
 		{"second document", "version: 1\n---\nversion: 1\n", []string{`2:1: a second document | keep one document per file: remove the line "---" and what follows`}},
 		{
-			"three at once", "version: 2\nlisten:\n  - address: 8443\nservers:\n  - name: Files\n",
+			"three at once", "version: 2\nlisten:\n  - address: 8443\nservers:\n  - name: Files\n    url: https://a.example.com/mcp\n",
 			[]string{
 				`1:10: version: version 2 is not known | the only version is 1`,
 				`3:14: listen[0].address: want text, got a number | put it in quotes: "8443"`,
 				`5:11: servers[0].name: name "Files": want lower-case letters and digits with single hyphens, at most 63`,
 			},
 		},
-		{"yes is no boolean", "listen:\n  - {address: \"127.0.0.1:1\", legacy_sse: yes}\n", []string{`2:42: listen[0].legacy_sse: want true or false, got "yes"`}},
+		{"yes is no boolean", "network: {allow_tls12: yes}\n", []string{`1:24: network.allow_tls12: want true or false, got "yes"`}},
 		{"list wanted", "groups: files\n", []string{`1:9: groups: want a list, got text | write [files]`}},
 		{"mapping wanted", "admin: [1]\n", []string{`1:8: admin: want a mapping, got a list`}},
 		{"alias", "groups: &a []\nservers: *a\n", []string{`1:9: groups: anchors and aliases are not accepted | write the value out`, `2:10: servers: anchors and aliases are not accepted | write the value out`}},
@@ -65,8 +65,8 @@ func TestParseReportsEveryProblem(t *testing.T) {
 		}},
 		{"unknown mode", "controls: {PRT-02: {mode: audit}}\n", []string{`1:27: controls.PRT-02.mode: mode "audit": want enforce, monitor or off`}},
 		{"bad date", "controls: {PRT-02: {mode: off, owner: a, until: 2026-02-30}}\n", []string{`1:49: controls.PRT-02.until: date "2026-02-30": want YYYY-MM-DD`}},
-		{"group of nobody", "groups: [{name: g, servers: [fils]}]\nservers: [{name: files}]\n", []string{`1:30: groups[0].servers[0]: no server is named "fils" | did you mean "files"?`}},
-		{"same name", "servers: [{name: a}, {name: a}]\n", []string{`1:29: servers[1].name: the name "a" is that of servers[0] | names of servers and groups share one space of URLs`}},
+		{"group of nobody", "groups: [{name: g, servers: [fils]}]\nservers: [{name: files, url: https://a.example.com/mcp}]\n", []string{`1:30: groups[0].servers[0]: no server is named "fils" | did you mean "files"?`}},
+		{"same name", "servers: [{name: a, run: {command: [x]}}, {name: a, run: {command: [y]}}]\n", []string{`1:50: servers[1].name: the name "a" is that of servers[0] | names of servers and groups share one space of URLs`}},
 		{"not YAML", "a: [1,\n", []string{`2:1: not YAML: did not find expected node content`}},
 		{"root is a list", "- a\n", []string{`1:1: want a mapping, got a list`}},
 	} {
@@ -93,7 +93,7 @@ version: 1
 listen:
   - {address: "127.0.0.1:8443"}
 servers:
-  - {name: files, resource: "https://gate.example.com/mcp/files", labels: [internal]}
+  - {name: files, resource: "https://gate.example.com/mcp/files", labels: [internal], run: {command: [files]}}
 groups:
   - {name: all, servers: [files]}
 controls:

@@ -10,6 +10,8 @@ import (
 
 	warder "github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/strictyaml"
+	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/proxy/upstream"
 )
 
 // Defaults judges how far a configuration departs from secure defaults. Control TAB-03.
@@ -52,7 +54,7 @@ func (Defaults) Weakenings(cfg *Config, now time.Time) []Weakening {
 	known := switches()
 	each("", reflect.ValueOf(cfg).Elem(), func(path string, owner reflect.Type, key string, v reflect.Value) {
 		s, ok := known[declared(owner, key)]
-		if ok && s.control != "" && s.weakens(v) {
+		if ok && s.weakens(v) {
 			out = append(out, Weakening{Path: path, Control: s.control, Means: s.means})
 		}
 	})
@@ -68,24 +70,70 @@ func (Defaults) Weakenings(cfg *Config, now time.Time) []Weakening {
 	return out
 }
 
-// A toggle says what a key does to security. Keys without a control change nothing about it.
+// A toggle says what a key does to security.
 type toggle struct {
-	control warder.ControlID
-	means   string
-	strict  []string // values that are as strict as the default; nil: the zero value only
+	control warder.ControlID         // which control it weakens; empty: none
+	means   string                   // what it allows
+	weak    func(reflect.Value) bool // nil: every value but zero
+	on      bool                     // a boolean whose default is true, and whose false is stricter
 }
 
 func (t toggle) weakens(v reflect.Value) bool {
-	return !v.IsZero() && !slices.Contains(t.strict, fmt.Sprint(v.Interface()))
+	switch {
+	case t.control == "" || v.IsZero():
+		return false
+	case t.weak != nil:
+		return t.weak(v)
+	default:
+		return v.Kind() != reflect.Slice || v.Len() > 0
+	}
 }
 
-// switches lists every boolean of the configuration, and every other key that weakens a control. A
-// test fails for a boolean that is missing here.
+// switches lists every boolean of the configuration, and every other key that weakens a control, by
+// the struct that declares it. A test fails for a boolean that is missing here.
 func switches() map[string]toggle {
 	return map[string]toggle{
-		"config.Listener legacy_sse":        {control: "PRT-11", means: "opens the deprecated HTTP+SSE transport of 2024-11-05"},
 		"network.Config allow_tls12":        {control: "NET-05", means: "accepts TLS 1.2"},
 		"network.Config insecure_plaintext": {control: "NET-05", means: "accepts plaintext from other machines"},
+		"proxy.Config min_revision": {
+			control: "PRT-01", means: "speaks revisions older than 2025-06-18",
+			weak: func(v reflect.Value) bool { return v.String() < string(warder.Revision20250618) },
+		},
+		"gateway.Elicitation form":       {on: true},
+		"gateway.Elicitation url":        {on: true},
+		"gateway.State reusable":         {control: "PRT-05", means: "lets one continuation be used more than once"},
+		"gateway.Deprecated roots":       {control: "PRT-11", means: "lets servers ask for the client's folders"},
+		"gateway.Deprecated sampling":    {control: "PRT-11", means: "lets servers use the client's model"},
+		"gateway.Deprecated logging":     {control: "PRT-11", means: "lets servers send log messages to clients"},
+		"gateway.Deprecated http_sse":    {control: "PRT-11", means: "opens the HTTP+SSE transport of 2024-11-05"},
+		"identity.Audience allow_others": {control: "IAM-05", means: "accepts tokens that name other audiences too"},
+		"identity.Audience shared_unsafe": {
+			control: "IAM-05", means: "accepts one audience for every server: a token for one is good for all",
+		},
+		"tools.Config trust": {
+			control: "TDP-04", means: "approves definitions as they are first seen",
+			weak: func(v reflect.Value) bool { return v.String() == string(tools.TrustFirstUse) },
+		},
+		"tools.Config servers": {
+			control: "TDP-04", means: "approves definitions of some servers as they are first seen",
+			weak: func(v reflect.Value) bool {
+				for iter := v.MapRange(); iter.Next(); {
+					if iter.Value().String() == string(tools.TrustFirstUse) {
+						return true
+					}
+				}
+				return false
+			},
+		},
+		"input.Config strip_unknown_meta": {on: true},
+		"input.Config open_arguments":     {control: "INV-04", means: "forwards arguments that no schema declares"},
+		"upstream.Config allow_private":   {control: "AUT-08", means: "lets this server be at a private address"},
+		"upstream.Run instances": {
+			control: "PRT-06", means: "one process of this server for every caller",
+			weak: func(v reflect.Value) bool { return v.String() == upstream.Shared },
+		},
+		"output.Config public_servers": {control: "PRT-07", means: "lets answers of these servers be cached for everybody"},
+		"record.Capture enabled":       {control: "LOG-01", means: "keeps the bodies of requests, encrypted"},
 	}
 }
 
@@ -95,7 +143,7 @@ func declared(owner reflect.Type, key string) string {
 	return pkg + "." + owner.Name() + " " + key
 }
 
-// each visits every scalar value with the struct that declares it.
+// each visits every value with the struct that declares it.
 func each(path string, v reflect.Value, visit func(path string, owner reflect.Type, key string, v reflect.Value)) {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -112,9 +160,7 @@ func each(path string, v reflect.Value, visit func(path string, owner reflect.Ty
 				continue
 			}
 			at := strictyaml.Join(path, k.Name)
-			if strictyaml.IsScalar(k.Type) {
-				visit(at, strictyaml.Owner(v.Type(), k), k.Name, field)
-			}
+			visit(at, strictyaml.Owner(v.Type(), k), k.Name, field)
 			each(at, field, visit)
 		}
 	case v.Kind() == reflect.Map:

@@ -94,7 +94,11 @@ func TestEverySecurityKeyIsStrictByDefault(t *testing.T) {
 				return cfg
 			}
 			omitted := read("")
-			for _, value := range []string{"null", "false"} {
+			same := []string{"null", "false"}
+			if toggle.on {
+				same = []string{"null", "true"}
+			}
+			for _, value := range same {
 				if diff := cmp.Diff(Flatten(omitted), Flatten(read(value))); diff != "" {
 					t.Errorf("%s: %s is not the same as leaving it out (-omitted +%s):\n%s", b.path, value, value, diff)
 				}
@@ -113,13 +117,52 @@ func TestEverySecurityKeyIsStrictByDefault(t *testing.T) {
 	}
 	for declared := range known {
 		if !used[declared] && !slices.Contains(others(), declared) {
-			t.Errorf("switches() names %q, which is no boolean of the configuration", declared)
+			t.Errorf("switches() names %q, which is no boolean of the configuration and not tested below", declared)
 		}
 	}
 }
 
-// others lists the keys of switches() that are not booleans.
-func others() []string { return nil }
+// others lists the keys of switches() that are not booleans; TestOtherWeakenings tries each.
+func others() []string {
+	return []string{
+		"proxy.Config min_revision", "identity.Audience shared_unsafe", "tools.Config trust", "tools.Config servers",
+		"input.Config open_arguments", "upstream.Run instances", "output.Config public_servers",
+	}
+}
+
+func TestOtherWeakenings(t *testing.T) {
+	for _, tc := range []struct{ text, path, control string }{
+		{"limits: {min_revision: 2025-03-26}", "limits.min_revision", "PRT-01"},
+		{"limits: {min_revision: 2025-06-18}", "", ""},
+		{"identity: {base_url: https://g.example.com, issuers: [{url: https://i.example.com, jwks: {url: https://i.example.com/k}, audience: {shared_unsafe: all}}]}", "identity.issuers[0].audience.shared_unsafe", "IAM-05"},
+		{"tools: {trust: first_use}", "tools.trust", "TDP-04"},
+		{"tools: {trust: approved}", "", ""},
+		{"tools: {servers: {a: approved, b: first_use}}", "tools.servers", "TDP-04"},
+		{"tools: {servers: {a: approved}}", "", ""},
+		{"input: {open_arguments: [a]}", "input.open_arguments", "INV-04"},
+		{"input: {open_arguments: []}", "", ""},
+		{"servers: [{name: a, run: {command: [x], instances: shared}}]", "servers[0].run.instances", "PRT-06"},
+		{"servers: [{name: a, run: {command: [x], instances: principal}}]", "", ""},
+		{"output: {public_servers: [a]}", "output.public_servers", "PRT-07"},
+	} {
+		t.Run(tc.text, func(t *testing.T) {
+			cfg, ps := parse(t, tc.text+"\n")
+			if ps != nil {
+				t.Fatal(ps)
+			}
+			got := Defaults{}.Weakenings(cfg, day)
+			if tc.path == "" {
+				if len(got) != 0 {
+					t.Errorf("weakenings = %v, want none", got)
+				}
+				return
+			}
+			if len(got) != 1 || got[0].Path != tc.path || string(got[0].Control) != tc.control {
+				t.Errorf("weakenings = %v, want %s at %s", got, tc.control, tc.path)
+			}
+		})
+	}
+}
 
 // A boolean is a key of the file whose value is true or false.
 type boolean struct {

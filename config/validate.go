@@ -12,10 +12,28 @@ import (
 	"strings"
 
 	"github.com/warder-mcp/warder/internal/strictyaml"
+	"github.com/warder-mcp/warder/layer/access"
+	"github.com/warder-mcp/warder/layer/gateway"
+	"github.com/warder-mcp/warder/layer/identity"
+	"github.com/warder-mcp/warder/layer/input"
+	"github.com/warder-mcp/warder/layer/output"
+	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/layer/tools"
 )
 
 // Default returns the configuration of an empty file. It exposes nothing.
-func Default() *Config { return &Config{Version: 1} }
+func Default() *Config {
+	return &Config{
+		Version:  1,
+		Gateway:  gateway.Default(),
+		Identity: identity.Default(),
+		Tools:    tools.Default(),
+		Input:    input.Default(),
+		Access:   access.Default(),
+		Output:   output.Default(),
+		Record:   record.Default(),
+	}
+}
 
 // Validate returns everything that makes no sense in a configuration. It is a pure function: it reads
 // no file, no clock and no network. Paths of the problems name the places in the file.
@@ -158,11 +176,10 @@ func (v *validator) nested(path string, value reflect.Value) {
 		}
 		value = value.Elem()
 	}
-	if check, ok := reflect.TypeAssert[interface{ Validate() error }](value); ok && !value.IsZero() {
-		if err := check.Validate(); err != nil {
-			for line := range strings.SplitSeq(err.Error(), "\n") { // errors.Join puts one per line
-				v.add(path, line, "")
-			}
+	if err := judge(value); err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") { // errors.Join puts one per line
+			at, message := located(value, path, line)
+			v.add(at, message, "")
 		}
 	}
 	switch {
@@ -182,6 +199,35 @@ func (v *validator) nested(path string, value reflect.Value) {
 			v.nested(strictyaml.Join(path, key.String()), value.MapIndex(key))
 		}
 	}
+}
+
+// located splits an error that begins with a path below the value, such as "issuers[0].url: …".
+func located(value reflect.Value, path, line string) (at, message string) {
+	below, rest, ok := strings.Cut(line, ": ")
+	if !ok || value.Kind() != reflect.Struct || !keyPath.MatchString(below) {
+		return path, line
+	}
+	first := below[:strings.IndexAny(below+".", ".[")]
+	if !slices.ContainsFunc(strictyaml.Keys(value.Type()), func(k strictyaml.Key) bool { return k.Name == first }) {
+		return path, line
+	}
+	return strictyaml.Join(path, below), rest
+}
+
+var keyPath = regexp.MustCompile(`^[a-z0-9_]+(\[[0-9]+\])*(\.[a-z0-9_]+(\[[0-9]+\])*)*$`)
+
+// judge asks a value that can check itself.
+func judge(value reflect.Value) error {
+	if value.IsZero() {
+		return nil
+	}
+	if v, ok := reflect.TypeAssert[interface{ Validate() error }](value); ok {
+		return v.Validate()
+	}
+	if v, ok := reflect.TypeAssert[interface{ Check() error }](value); ok {
+		return v.Check()
+	}
+	return nil
 }
 
 // SplitAddress splits host:port. An empty host means every interface.
