@@ -27,3 +27,50 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkSplice(b *testing.B) {
+	m := mustDecode(b, string(call(80)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := WithTarget(m, "search", Limits{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRequestToModern(b *testing.B) {
+	m := mustDecode(b, `{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"search","arguments":{"query":"x"}}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := RequestToModern(m, modernMeta(), Limits{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRequestDigest(b *testing.B) {
+	m := mustDecode(b, string(call(80)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = RequestDigest(m)
+	}
+}
+
+func BenchmarkLeaves(b *testing.B) {
+	m := mustDecode(b, string(call(80)))
+	b.ReportAllocs()
+	for b.Loop() {
+		for range Leaves(At(m, m.Params.Get("arguments"))) {
+			continue
+		}
+	}
+}
+
+func BenchmarkMethod(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := Method("2026-07-28", MethodToolsCall); !ok {
+			b.Fatal("unknown")
+		}
+	}
+}

@@ -79,6 +79,9 @@ func (k *keySet) reset() {
 	if cap(k.folded) > 1<<16 {
 		k.folded = nil
 	}
+	if cap(k.hashes) > 1<<14 {
+		k.hashes, k.large = nil, nil // one odd message must not weigh on the pool for ever
+	}
 }
 
 // hash is the hash of the key after simple case folding.

@@ -159,3 +159,64 @@ func schemaMethods(t *testing.T, raw []byte, union string) []string {
 	slices.Sort(out)
 	return out
 }
+
+// TestBuiltShapes compares what Warder writes with the published definitions: every required member
+// is there, and no member is unknown. It needs WARDER_MCP_SCHEMAS, as TestMethodSchemas does.
+func TestBuiltShapes(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv("WARDER_MCP_SCHEMAS")
+	if dir == "" {
+		t.Skip("WARDER_MCP_SCHEMAS is not set: the published MCP schemas are not at hand")
+	}
+	h := Hello{Capabilities: []byte(`{"tools":{}}`), ServerInfo: []byte(`{"name":"s","version":"1"}`), Instructions: "i"}
+	one := []byte("1")
+	part := func(raw []byte, path ...string) Value { return Root(mustDecode(t, string(raw))).Find(path...) }
+	listed := func(method, member string) []byte {
+		m, err := ResultToModern(mustDecode(t, `{"jsonrpc":"2.0","id":1,"result":{"`+member+`":[]}}`), method, Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Raw
+	}
+	question := InputRequired(one, []Question{{Key: "k", Method: MethodSampling, Params: []byte("{}")}}, "s")
+	for _, c := range []struct {
+		rev  warder.Revision
+		name string
+		got  Value
+	}{
+		{"2026-07-28", "DiscoverResult", part(DiscoverResult(one, h, warder.Revisions()), "result")},
+		{"2026-07-28", "ResultMetaObject", part(DiscoverResult(one, h, warder.Revisions()), "result", "_meta")},
+		{"2026-07-28", "DiscoverRequest", part(DiscoverRequest(one, modernMeta()))},
+		{"2026-07-28", "RequestMetaObject", part(DiscoverRequest(one, modernMeta()), "params", "_meta")},
+		{"2026-07-28", "InputRequiredResult", part(question, "result")},
+		{"2026-07-28", "CreateMessageRequest", part(question, "result", "inputRequests", "k")},
+		{"2026-07-28", "ListToolsResult", part(listed(MethodToolsList, "tools"), "result")},
+		{"2026-07-28", "ListPromptsResult", part(listed(MethodPromptsList, "prompts"), "result")},
+		{"2026-07-28", "ListResourcesResult", part(listed(MethodResourcesList, "resources"), "result")},
+		{"2026-07-28", "ListResourceTemplatesResult", part(listed(MethodResourceTemplates, "resourceTemplates"), "result")},
+		{"2026-07-28", "ReadResourceResult", part(listed(MethodResourcesRead, "contents"), "result")},
+		{"2026-07-28", "CallToolResult", part(listed(MethodToolsCall, "content"), "result")},
+		{"2026-07-28", "GetPromptResult", part(listed(MethodPromptsGet, "messages"), "result")},
+		{"2025-11-25", "InitializeRequestParams", part(InitializeRequest(one, "2025-11-25", nil, nil), "params")},
+		{"2025-11-25", "InitializeResult", part(InitializeResult(one, h, "2025-11-25"), "result")},
+	} {
+		raw, err := os.ReadFile(filepath.Join(dir, string(c.rev)+".schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		def := Parse(raw).Find("$defs", c.name)
+		if !def.Exists() || !c.got.Exists() {
+			t.Errorf("%s: schema %v, built %v", c.name, def.Exists(), c.got.Exists())
+		}
+		for _, v := range def.Get("required").Elements() {
+			if key, _ := v.Text(); !c.got.Get(key).Exists() {
+				t.Errorf("%s: %s is missing in %s", c.name, key, c.got.Raw())
+			}
+		}
+		for key := range c.got.Members() {
+			if !def.Find("properties", key.Unescaped()).Exists() {
+				t.Errorf("%s: %s is unknown to the schema", c.name, key.Raw())
+			}
+		}
+	}
+}
