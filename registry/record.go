@@ -63,6 +63,8 @@ type Approval struct {
 	By     string        // who decided
 	At     time.Time     // UTC, whole milliseconds
 	Note   string        // why; free text of the approver
+
+	Canonical []byte // the definition; set by [Store.Approvals], not needed by [Store.Decide]
 }
 
 // A Store keeps definitions and approvals. Package store implements it. Methods are safe for
@@ -70,7 +72,7 @@ type Approval struct {
 type Store interface {
 	// Generation returns a number that grows with every change of an approval, by whichever process.
 	Generation(ctx context.Context) (uint64, error)
-	// Approvals returns every approval together with the generation they belong to.
+	// Approvals returns every approval with its definition, and the generation they belong to.
 	Approvals(ctx context.Context) ([]Approval, uint64, error)
 	// Definitions returns the definitions of one server, or of all for the empty name, ordered by
 	// server, kind, name and first sighting.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/bounded"
 	"github.com/warder-mcp/warder/internal/schema"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // Reasons why a definition may not be used.
@@ -83,6 +85,7 @@ type Registry struct {
 
 	mu      sync.Mutex
 	pending map[Key]Definition // seen but not yet recorded
+	flush   sync.Mutex         // one writes sightings at a time, so that who waits finds them written
 	reload  sync.Mutex         // one loads the snapshot at a time
 
 	stop context.CancelFunc
@@ -101,6 +104,7 @@ type snapshot struct {
 	generation uint64
 	byKey      map[Key]*decision
 	subjects   map[Subject]bool // true if a definition of the subject is approved
+	headers    map[Subject][]warder.Header
 }
 
 // A decision is an approval and the tool it makes usable, made when it is first asked for.
@@ -206,15 +210,33 @@ func (r *Registry) load(ctx context.Context) error {
 		generation: generation,
 		byKey:      make(map[Key]*decision, len(approvals)),
 		subjects:   make(map[Subject]bool, len(approvals)),
+		headers:    map[Subject][]warder.Header{},
 	}
 	for i := range approvals {
-		a := approvals[i]
-		s.byKey[a.Key] = &decision{Approval: a}
-		s.subjects[a.Subject()] = s.subjects[a.Subject()] || a.State == warder.Approved
+		s.add(approvals[i])
 	}
 	r.decided.Store(s)
 	r.fresh(asked)
 	return nil
+}
+
+// add puts one approval into a snapshot that nobody reads yet.
+func (s *snapshot) add(a Approval) {
+	s.subjects[a.Subject()] = s.subjects[a.Subject()] || a.State == warder.Approved
+	if a.State == warder.Approved && a.Kind == KindTool && bytes.Contains(a.Canonical, []byte(annotation)) {
+		list, err := headers(wire.Parse(a.Canonical).Get("inputSchema").Raw())
+		if err == nil && len(list) > 0 { // a definition with wrong ones is not usable at all
+			s.headers[a.Subject()] = list
+		}
+	}
+	a.Canonical = nil
+	s.byKey[a.Key] = &decision{Approval: a}
+}
+
+// Annotations returns the x-mcp-header annotations of the approved definition of a tool; nil if there
+// are none. The slice must not be changed. It takes no lock.
+func (r *Registry) Annotations(server, tool string) []warder.Header {
+	return r.decided.Load().headers[Subject{server, KindTool, tool}]
 }
 
 // fresh notes that the snapshot was current at a moment, unless a later one is known.
@@ -269,16 +291,12 @@ func (r *Registry) sight(s *sighting) {
 	if age := time.Duration(now.UnixNano() - last); last != 0 && age >= 0 && age < r.cfg.Sighting {
 		return
 	}
-	if !s.at.CompareAndSwap(last, now.UnixNano()) {
-		return
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.pending) >= maxPending {
-		s.at.Store(0)
-		return
+	if len(r.pending) < maxPending {
+		r.pending[KeyOf(s.tool)] = seenNow(s.tool, now)
+		s.at.Store(now.UnixNano())
 	}
-	r.pending[KeyOf(s.tool)] = seenNow(s.tool, now)
 }
 
 func seenNow(tool *warder.Tool, now time.Time) Definition {
@@ -293,6 +311,8 @@ func KeyOf(tool *warder.Tool) Key {
 
 // Flush records what was seen since the last time. The registry does so by itself at every poll.
 func (r *Registry) Flush(ctx context.Context) error {
+	r.flush.Lock()
+	defer r.flush.Unlock()
 	r.mu.Lock()
 	pending := r.pending
 	r.pending = map[Key]Definition{}

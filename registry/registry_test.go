@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -217,6 +218,25 @@ func TestApproveNeedsTheTrail(t *testing.T) {
 		t.Errorf("Revoke = %v, want the trail's error", err)
 	}
 	wantState(t, f.Registry, a, warder.Revoked, registry.ReasonRevoked)
+}
+
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	f := setUp(t, filepath.Join(t.TempDir(), "w.db"), registry.Config{})
+	a := resolve(t, f.Registry, []byte(`{"name":"a","inputSchema":{"type":"object","properties":{"r":{"type":"string","x-mcp-header":"Region"}}}}`))
+	if got := f.Annotations("notes", "a"); got != nil {
+		t.Errorf("Annotations before approval = %v, want none", got)
+	}
+	if err := f.Approve(t.Context(), registry.Request{Key: registry.KeyOf(a), Who: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	want := []warder.Header{{Name: "Region", Pointer: []string{"r"}, Type: "string"}}
+	if diff := cmp.Diff(want, f.Annotations("notes", "a")); diff != "" {
+		t.Errorf("Annotations mismatch (-want +got):\n%s", diff)
+	}
+	if got := f.Annotations("other", "a"); got != nil {
+		t.Errorf("Annotations of another server = %v, want none", got)
+	}
 }
 
 func TestAnotherProcessIsNoticed(t *testing.T) {
@@ -450,7 +470,7 @@ func BenchmarkCurrent(b *testing.B) {
 
 func BenchmarkResolveUnchanged(b *testing.B) {
 	f := setUp(b, filepath.Join(b.TempDir(), "w.db"), registry.Config{})
-	raw := tool("search", string(make([]byte, 300)))
+	raw := tool("search", strings.Repeat("text ", 60))
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {

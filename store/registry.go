@@ -33,7 +33,8 @@ func (r *Registry) Generation(ctx context.Context) (uint64, error) {
 	return n, nil
 }
 
-// Approvals returns every approval and the generation they belong to, from one transaction.
+// Approvals returns every approval with its definition and the generation they belong to, from one
+// transaction.
 func (r *Registry) Approvals(ctx context.Context) ([]registry.Approval, uint64, error) {
 	list, generation, err := r.approvals(ctx)
 	if err != nil {
@@ -55,8 +56,11 @@ func (r *Registry) approvals(ctx context.Context) ([]registry.Approval, uint64, 
 	if err := tx.QueryRowContext(ctx, "SELECT value FROM generation").Scan(&generation); err != nil {
 		return nil, 0, err
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT server, kind, name, digest, state, effect, labels, approved_by, approved_at, note
-		FROM approvals ORDER BY server, kind, name, digest`)
+	rows, err := tx.QueryContext(ctx, `SELECT a.server, a.kind, a.name, a.digest, a.state, a.effect, a.labels,
+			a.approved_by, a.approved_at, a.note, d.canonical
+		FROM approvals a JOIN definitions d
+			ON d.server = a.server AND d.kind = a.kind AND d.name = a.name AND d.digest = a.digest
+		ORDER BY a.server, a.kind, a.name, a.digest`)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -76,7 +80,7 @@ func scanApproval(rows *sql.Rows) (registry.Approval, error) {
 	var a registry.Approval
 	var digest, state, effect, labels string
 	var at int64
-	if err := rows.Scan(&a.Server, &a.Kind, &a.Name, &digest, &state, &effect, &labels, &a.By, &at, &a.Note); err != nil {
+	if err := rows.Scan(&a.Server, &a.Kind, &a.Name, &digest, &state, &effect, &labels, &a.By, &at, &a.Note, &a.Canonical); err != nil {
 		return a, err
 	}
 	var err error

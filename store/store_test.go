@@ -214,6 +214,7 @@ func TestRegistryRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.LastSeen = again.LastSeen
+	approval.Canonical = a.Canonical
 
 	r = open(t, path).Registry() // another process
 	definitions, err := r.Definitions(t.Context(), "notes")

@@ -49,16 +49,16 @@ func (c *visibleTarget) Intercept(ctx context.Context, x *warder.Exchange) (ward
 func (c *visibleTarget) definition(ctx context.Context, x *warder.Exchange, kind, name string) (warder.Decision, error) {
 	found, visible, err := c.see(ctx, x, kind, name)
 	if err != nil {
-		return warder.Decision{}, err
+		return undecided(err)
 	}
 	if visible {
 		return warder.Continue(), nil
 	}
 	if _, err := c.definitions.recent(ctx, x, kind); err != nil {
-		return warder.Decision{}, err
+		return undecided(err)
 	}
 	if found, visible, err = c.see(ctx, x, kind, name); err != nil {
-		return warder.Decision{}, err
+		return undecided(err)
 	}
 	switch {
 	case visible:
@@ -89,11 +89,11 @@ func (c *visibleTarget) see(ctx context.Context, x *warder.Exchange, kind, name 
 
 func (c *visibleTarget) resource(ctx context.Context, x *warder.Exchange, kind, uri string) (warder.Decision, error) {
 	if x.Server == nil {
-		return warder.Decision{}, errNoServer
+		return undecided(errNoServer)
 	}
 	visible, err := c.visibility.Visible(ctx, x, &warder.Tool{Kind: kind, Server: x.Server.Name, Name: uri})
 	if err != nil {
-		return warder.Decision{}, fmt.Errorf("ask for visibility: %w", err)
+		return undecided(fmt.Errorf("ask for visibility: %w", err))
 	}
 	if !visible {
 		return absent("policy hides the " + kind + " " + quoted(uri)), nil
@@ -160,17 +160,17 @@ func (c *visibleList) Intercept(ctx context.Context, x *warder.Exchange) (warder
 		return warder.Continue(), nil
 	}
 	if x.Server == nil {
-		return warder.Decision{}, errNoServer
+		return undecided(errNoServer)
 	}
 	shown := make([]namedRaw, 0, len(raws))
 	for _, raw := range raws {
 		tool, err := c.tool(x, m, raw)
 		if err != nil {
-			return warder.Decision{}, err
+			return undecided(err)
 		}
 		visible, err := c.visibility.Visible(ctx, x, tool)
 		if err != nil {
-			return warder.Decision{}, fmt.Errorf("ask for visibility: %w", err)
+			return undecided(fmt.Errorf("ask for visibility: %w", err))
 		}
 		if visible {
 			shown = append(shown, namedRaw{tool.Name, raw})
@@ -187,15 +187,14 @@ func (c *visibleList) Intercept(ctx context.Context, x *warder.Exchange) (warder
 	if x.Revision.Modern() && !wire.At(x.Response, x.Response.Result.Get("cacheScope")).Equals("private") {
 		edits = append(edits, wire.SetMember(x.Response, x.Response.ResultSpan, x.Response.Result, "cacheScope", []byte(`"private"`)))
 	}
-	if len(edits) == 0 {
-		return warder.Continue(), nil
+	if len(edits) > 0 {
+		changed, err := wire.Splice(x.Response, within(x.Response), edits...)
+		if err != nil {
+			return undecided(fmt.Errorf("filter the list: %w", err))
+		}
+		x.Response = changed
 	}
-	changed, err := wire.Splice(x.Response, within(x.Response), edits...)
-	if err != nil {
-		return warder.Decision{}, fmt.Errorf("filter the list: %w", err)
-	}
-	x.Response = changed
-	return warder.Continue(), nil
+	return warder.Observe(lookalikes(m, shown)...), nil
 }
 
 type namedRaw struct {

@@ -28,7 +28,7 @@ func (c *approvedTarget) Intercept(ctx context.Context, x *warder.Exchange) (war
 	}
 	tool, found, err := c.definitions.find(ctx, x, kind, name, true)
 	if err != nil {
-		return warder.Decision{}, err
+		return undecided(err)
 	}
 	if !found {
 		return warder.Refuse(warder.CodeNotFound, "definition_unknown", "the server offers no "+kind+" "+quoted(name)), nil
@@ -38,14 +38,12 @@ func (c *approvedTarget) Intercept(ctx context.Context, x *warder.Exchange) (war
 	}
 	current, reason, err := c.definitions.registry.Current(tool)
 	if err != nil {
-		return warder.Decision{}, fmt.Errorf("look up definition: %w", err)
+		return undecided(fmt.Errorf("look up definition: %w", err))
 	}
 	if reason != "" || current.State != warder.Approved {
 		return quarantine(x, kind, name, reason, "digest "+hex.EncodeToString(tool.Digest[:])), nil
 	}
-	if x.Request.Target != "" {
-		x.Tool = current
-	}
+	x.Tool = current
 	return warder.Continue(), nil
 }
 
@@ -83,11 +81,11 @@ func (c *approvedList) Intercept(ctx context.Context, x *warder.Exchange) (warde
 		return warder.Continue(), nil
 	}
 	if x.Server == nil {
-		return warder.Decision{}, errNoServer
+		return undecided(errNoServer)
 	}
 	items, err := c.definitions.judge(ctx, x.Server.Name, m.kind, raws)
 	if err != nil {
-		return warder.Decision{}, err
+		return undecided(err)
 	}
 	c.definitions.observe(x, m.kind, items)
 	var findings []warder.Finding
@@ -109,7 +107,7 @@ func (c *approvedList) Intercept(ctx context.Context, x *warder.Exchange) (warde
 	}
 	changed, err := wire.Splice(x.Response, within(x.Response), wire.Edit{At: array.Span(), New: joined(kept)})
 	if err != nil {
-		return warder.Decision{}, fmt.Errorf("take definitions out of the list: %w", err)
+		return undecided(fmt.Errorf("take definitions out of the list: %w", err))
 	}
 	x.Response = changed
 	return warder.Observe(findings...), nil
@@ -143,7 +141,7 @@ func (c *approvedInstructions) Intercept(ctx context.Context, x *warder.Exchange
 	if x.Server != nil {
 		items, err := c.definitions.judge(ctx, x.Server.Name, kindInstructions, [][]byte{x.Response.At(span)})
 		if err != nil {
-			return warder.Decision{}, err
+			return undecided(err)
 		}
 		reason = items[0].reason
 	}
@@ -153,7 +151,7 @@ func (c *approvedInstructions) Intercept(ctx context.Context, x *warder.Exchange
 	changed, err := wire.Splice(x.Response, within(x.Response),
 		wire.RemoveMembers(x.Response, x.Response.Result, x.Response.ResultSpan, "instructions")...)
 	if err != nil {
-		return warder.Decision{}, fmt.Errorf("take out the instructions: %w", err)
+		return undecided(fmt.Errorf("take out the instructions: %w", err))
 	}
 	x.Response = changed
 	return warder.Observe(warder.Finding{

@@ -180,6 +180,16 @@ func (d *Definitions) refresh(ctx context.Context, x *warder.Exchange, v *view, 
 	return nil, errUnsteady
 }
 
+// undecided is the verdict when nothing certain is known. What a client may know of the cause, such as
+// that the server does not answer, it is told; anything else is an error, which denies too.
+func undecided(err error) (warder.Decision, error) {
+	var known *warder.Error
+	if errors.As(err, &known) {
+		return warder.Refuse(known.Code, known.Reason, err.Error()), nil
+	}
+	return warder.Decision{}, err
+}
+
 // Errors that deny because nothing certain is known.
 var (
 	errNoServer = errors.New("the exchange has no server")
