@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -235,9 +236,9 @@ func (c *child) run(p *pipes, started chan<- error) {
 	_ = p.stdout.SetReadDeadline(limit) // pipes have deadlines; without one the read ends with the group
 	_ = p.stderr.SetReadDeadline(limit)
 	readers.Wait()
+	c.bury() // before anybody can ask for the next one
 	c.mux.end(closedBy(c.explain(c.ending())))
 	p.closeAll()
-	c.bury()
 }
 
 // ending says how the process ended.
@@ -263,24 +264,45 @@ func (c *child) bury() {
 
 // read hands the lines of stdout to the mux. When stdout ends, so does the conversation.
 func (c *child) read(stdout *os.File) {
-	r := wire.NewLineReader(stdout, int64(c.srv.cfg.MaxMessage))
+	src := &endReader{r: stdout}
+	r := wire.NewLineReader(src, int64(c.srv.cfg.MaxMessage))
 	for {
 		line, err := r.Next()
 		if errors.Is(err, &warder.Error{Code: warder.CodeTooLarge}) {
 			c.mux.unreadable(nil, undecodable(err))
 			continue
 		}
-		if err != nil {
+		if err != nil || src.torn {
 			break
 		}
 		c.mux.dispatch(line)
 	}
 	select {
 	case <-c.exited:
-	case <-time.After(reapTime): // it closed stdout and lives on
+	case <-time.After(reapTime / 5): // it closed stdout and lives on
 		c.mux.end(closedBy(errors.New("the child closed its stdout")))
 		c.srv.spawn(c.stop)
 	}
+}
+
+// An endReader notices when its source ends inside a line: what the line reader returns then is a
+// torn message.
+type endReader struct {
+	r    io.Reader
+	last byte
+	torn bool
+}
+
+// Read implements io.Reader.
+func (e *endReader) Read(b []byte) (int, error) {
+	n, err := e.r.Read(b)
+	if n > 0 {
+		e.last = b[n-1]
+	}
+	if err != nil {
+		e.torn = e.last != '\n'
+	}
+	return n, err
 }
 
 // listen keeps the last of stderr and logs it.

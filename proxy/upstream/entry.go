@@ -84,11 +84,11 @@ func (e *entry) died(b Backoff, now time.Time) {
 	e.opened, e.notPast = time.Time{}, now.Add(b.delay(e.deaths))
 }
 
-// pause is how long the next child must wait.
-func (e *entry) pause(now time.Time) time.Duration {
+// pause is how long the next child must wait, and after how many deaths.
+func (e *entry) pause(now time.Time) (time.Duration, int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.notPast.Sub(now)
+	return e.notPast.Sub(now), e.deaths
 }
 
 // lookup finds or creates the entry of a key.
@@ -194,12 +194,12 @@ func (s *Server) obtain(ctx context.Context, e *entry, open func(context.Context
 
 // waitTurn waits for the restart of a child, if that is soon.
 func (s *Server) waitTurn(ctx context.Context, e *entry) error {
-	d := e.pause(s.opt.Now())
+	d, deaths := e.pause(s.opt.Now())
 	if d <= 0 {
 		return nil
 	}
 	if deadline, ok := ctx.Deadline(); d > s.cfg.ConnectTimeout || ok && time.Until(deadline) < d {
-		return failf(ReasonRestarting, "the child died %d times; next start in %s", e.deaths, d.Round(time.Millisecond))
+		return failf(ReasonRestarting, "the child died %d times; next start in %s", deaths, d.Round(time.Millisecond))
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()

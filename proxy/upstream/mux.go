@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -127,7 +128,7 @@ type call struct {
 	wake    chan struct{}
 }
 
-const maxQueue = 1024 // messages that wait for the consumer of one call
+const maxQueue = 8192 // messages that wait for the consumer of one call
 
 // put hands the call a message; final says it is the answer.
 func (c *call) put(m *warder.Message, final bool, limit int64) error {
@@ -421,20 +422,21 @@ func (m *mux) unreadable(raw []byte, err *warder.Error) {
 }
 
 // guess reads the id of a refused message with a lenient decoder. Only the fate of a call hangs on
-// it: to fail early or to time out.
+// it: to fail early or to time out. Banners and log lines, JSON or not, are nobody's answer.
 func (m *mux) guess(raw []byte) *call {
-	if raw != nil && raw[0] != '{' {
-		return nil // a banner or a log line, not a message
+	if raw == nil { // too large to be looked at
+		return m.only()
 	}
 	var head struct {
-		ID json.RawMessage `json:"id"`
+		JSONRPC json.RawMessage `json:"jsonrpc"`
+		ID      json.RawMessage `json:"id"`
 	}
-	if json.Unmarshal(raw, &head) == nil && len(head.ID) > 0 {
-		if c := m.byID(head.ID); c != nil {
-			return c
-		}
+	if err := json.Unmarshal(raw, &head); err == nil && len(head.JSONRPC) > 0 && len(head.ID) > 0 {
+		return m.byID(head.ID)
+	} else if err != nil && bytes.Contains(raw, []byte(`"jsonrpc"`)) {
+		return m.only()
 	}
-	return m.only()
+	return nil
 }
 
 var errBroken = errors.New("the consumer broke off")
