@@ -51,5 +51,6 @@ func (v *Visibility) Visible(ctx context.Context, x *warder.Exchange, tool *ward
 	default:
 		return false, nil
 	}
-	return v.authorizer.Possible(ctx, &r)
+	yes, err := v.authorizer.Possible(ctx, &r)
+	return yes && err == nil, err
 }
