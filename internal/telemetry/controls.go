@@ -42,16 +42,52 @@ type row struct {
 	layer, control, phase string
 }
 
-// layout numbers the places of a path; number 0 is for whatever is not in it.
-func layout(layers []warder.Layer) (map[place]uint16, []row) {
-	places, rows := map[place]uint16{}, []row{{"other", "other", "other"}}
+// places numbers the places of a path. It is an open hash table over the few characters in which ids
+// differ, because a general map costs more than the counting itself. Number 0 is for whatever is not
+// in it.
+type places struct {
+	slots [slots]slot
+}
+
+const slots = 1 << 10 // power of two, far more than there are places
+
+type slot struct {
+	place
+	number uint16
+}
+
+func slotOf(p place) int {
+	n := len(p.control)
+	if n < 2 {
+		return 0
+	}
+	return (int(p.control[n-1])*29 + int(p.control[0])*7 + int(p.control[1])*13 + n*3 + int(p.phase)*251) & (slots - 1)
+}
+
+func (t *places) number(p place) uint16 {
+	for i := slotOf(p); t.slots[i].number != 0; i = (i + 1) & (slots - 1) {
+		if t.slots[i].place == p {
+			return t.slots[i].number
+		}
+	}
+	return 0
+}
+
+// layout numbers the places of a path.
+func layout(layers []warder.Layer) (*places, []row) {
+	t, rows := &places{}, []row{{other, other, other}}
 	add := func(layer string, phase warder.Phase, list []warder.Interceptor) {
 		for _, ic := range list {
 			p := place{phase, ic.Control()}
-			if _, ok := places[p]; !ok && len(rows) < 1<<15 {
-				places[p] = uint16(len(rows))
-				rows = append(rows, row{layer, string(p.control), phase.String()})
+			if t.number(p) != 0 || len(rows) == slots/2 {
+				continue
 			}
+			i := slotOf(p)
+			for t.slots[i].number != 0 {
+				i = (i + 1) & (slots - 1)
+			}
+			t.slots[i] = slot{p, uint16(len(rows))}
+			rows = append(rows, row{layer, string(p.control), phase.String()})
 		}
 	}
 	for _, l := range layers {
@@ -59,7 +95,7 @@ func layout(layers []warder.Layer) (map[place]uint16, []row) {
 		add(l.Name, warder.PhaseRequest, l.Request)
 		add(l.Name, warder.PhaseResponse, l.Response)
 	}
-	return places, rows
+	return t, rows
 }
 
 // A cell holds the counters of one place in one shard, four cache lines.

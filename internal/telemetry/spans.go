@@ -237,6 +237,9 @@ func (j *journal) children(x *warder.Exchange, end time.Time) []child {
 		if answered.IsZero() {
 			answered = end
 		}
+		if answered.Before(asked) {
+			answered = asked // clocks of neighbours may overlap by their resolution
+		}
 		out = append(out, child{name: "upstream", kind: trace.SpanKindClient, start: asked, end: answered})
 	}
 	return out

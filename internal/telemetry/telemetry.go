@@ -45,7 +45,7 @@ type Options struct {
 
 // A Telemetry observes the path. It is safe for concurrent use and never blocks an exchange.
 type Telemetry struct {
-	places   map[place]uint16 // index of a control in a phase
+	places   *places
 	controls *table
 	traffic  *traffic
 	spans    *spans // nil when nothing is exported
@@ -90,7 +90,7 @@ func New(ctx context.Context, cfg Config, o Options) (*Telemetry, error) {
 
 // Decided is told of every decision by the runner.
 func (t *Telemetry) Decided(x *warder.Exchange, phase warder.Phase, d *warder.Decision, took time.Duration) {
-	t.controls.add(t.places[place{phase, d.Control}], shardOf(x.ID), d, took)
+	t.controls.add(t.places.number(place{phase, d.Control}), shardOf(x.ID), d, took)
 	if t.spans != nil && x.Trace.Sampled {
 		t.spans.decided(x, phase, d, took)
 	}
