@@ -73,16 +73,20 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if err != nil {
 		return warder.Layer{}, err
 	}
+	formRequest, formResponse, err := newSchema()
+	if err != nil {
+		return warder.Layer{}, err
+	}
 	return warder.Layer{
 		Name:    "gateway",
 		Connect: []warder.Interceptor{peerRates{c.rates}, c.backoff, transport{c.deprecated}},
 		Request: []warder.Interceptor{
-			callerRates{c.rates}, c.agreement, ownRequests{c.binding}, loopRequests{c.loops},
+			callerRates{c.rates}, c.agreement, ownRequests{c.binding}, formRequest, loopRequests{c.loops},
 			deprecatedRequests{c.deprecated}, c.claims, extensionRequests{c.extensions},
 			stateRequests{c.state}, subscriptions{c.changes},
 		},
 		Response: []warder.Interceptor{
-			deprecatedResponses{c.deprecated}, extensionResponses{c.extensions}, c.schemas,
+			deprecatedResponses{c.deprecated}, extensionResponses{c.extensions}, formResponse, c.schemas,
 			stateResponses{c.state}, ownResponses{c.binding}, changeResponses{c.changes}, loopResults{c.loops},
 		},
 		Complete: []warder.Recorder{c.backoff, stateRequests{c.state}, subscriptions{c.changes}},

@@ -11,7 +11,7 @@
 //	GW-03   principal, client, agent, tenant, server and tool stay within their rates
 //	PRT-02  headers say what the body says
 //	PRT-06  the session and the task belong to the caller
-//	GW-01   the message is one that the revision has, in this direction, of this shape
+//	GW-01   the message is one that the revision has, in this direction, in the published form
 //	GW-04   calls do not repeat without change, nor nest without end
 //	PRT-11  deprecated features are off unless configured
 //	PRT-04  what the client says of itself does not contradict its credentials
@@ -21,9 +21,9 @@
 //
 // Response, for every message of the answer:
 //
-//	GW-01   the message is one that the server may send
 //	PRT-11  no deprecated question or notification; sampling within its budget
 //	PRT-09  no unknown extension, no unknown kind of result
+//	GW-01   the message is one that the server may send, in the published form
 //	PRT-08  tools whose schema is not safe are left out of lists
 //	PRT-05  the server's questions are harmless; its state is sealed
 //	PRT-06  tasks are bound to the caller who started them
