@@ -50,11 +50,12 @@ func (s *Server) learn(change func(*eras)) {
 func (s *Server) forgetEra() { s.learn(func(e *eras) { *e = eras{} }) }
 
 // Probe returns what the server says of itself, in the stateless era if it speaks it. The result is
-// kept until the server fails; only one caller asks at a time.
+// kept until the server fails. Only one caller asks at a time; those who waited share its failure.
 func (s *Server) Probe(ctx context.Context) (wire.Hello, error) {
 	if h, ok := s.probed(); ok {
 		return h, nil
 	}
+	round := s.probeRound.Load()
 	select {
 	case s.probes <- struct{}{}:
 	case <-ctx.Done():
@@ -64,8 +65,14 @@ func (s *Server) Probe(ctx context.Context) (wire.Hello, error) {
 	if h, ok := s.probed(); ok {
 		return h, nil
 	}
-	init := Init{Revision: warder.Revision20260728}
-	l, err := s.openAny(ctx, init, true, nil)
+	if s.probeRound.Load() != round && s.probeErr != nil {
+		return wire.Hello{}, s.probeErr
+	}
+	l, err := s.openAny(ctx, Init{Revision: warder.Revision20260728}, true, nil)
+	if s.probeErr = err; ctx.Err() != nil {
+		s.probeErr = nil // this caller's own end
+	}
+	s.probeRound.Add(1)
 	if err != nil {
 		return wire.Hello{}, err
 	}

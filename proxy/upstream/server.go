@@ -57,11 +57,13 @@ type Server struct {
 	url, legacyURL *url.URL
 	sseURL         *url.URL
 
-	base   context.Context // ends when the server is closed
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-	probes chan struct{} // holds one token: finding out the era
-	gone   chan struct{} // closed when the server is
+	base       context.Context // ends when the server is closed
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	probes     chan struct{} // holds one token: finding out the era
+	probeRound atomic.Int64  // probes that ended
+	probeErr   error         // how the last one failed; guarded by the token
+	gone       chan struct{} // closed when the server is
 
 	mu      sync.Mutex
 	eras    eras

@@ -1,0 +1,12 @@
+package upstream
+
+import (
+	"log/slog"
+
+	"github.com/warder-mcp/warder/internal/secret"
+)
+
+type (
+	slogAttr  = slog.Attr
+	secretRef = secret.Ref
+)
