@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // everyMessage asks policy about each message of a client, never about a session: a policy change
@@ -34,11 +35,11 @@ func (e *everyMessage) Intercept(ctx context.Context, x *warder.Exchange) (warde
 		x.Policies = d.Policies
 		return warder.Continue(), nil
 	}
-	return e.deps.refuse(x, r, d), nil
+	return e.deps.refuse(ctx, x, r, d), nil
 }
 
 // refuse turns a denial into the decision the client sees.
-func (d Deps) refuse(x *warder.Exchange, r *Request, no Decision) warder.Decision {
+func (d Deps) refuse(ctx context.Context, x *warder.Exchange, r *Request, no Decision) warder.Decision {
 	if len(no.Scopes) > 0 && d.MetadataURL != nil && x.Door != warder.DoorStdio {
 		// RFC 6750 section 3.1, with every scope of this operation at once (MCP authorization).
 		return warder.Decision{
@@ -51,8 +52,7 @@ func (d Deps) refuse(x *warder.Exchange, r *Request, no Decision) warder.Decisio
 		}
 	}
 	refusal := warder.Refuse(warder.CodeDenied, no.Reason, no.Detail)
-	if r.Resource.Kind == KindEndpoint || r.Resource.Kind == KindServer {
-		// A server that is not yours answers like one that does not exist.
+	if d.hidden(ctx, r) {
 		refusal.Code, refusal.Reason = warder.CodeNotFound, "not_found"
 		if refusal.Detail == "" {
 			refusal.Detail = string(no.Reason)
@@ -60,6 +60,22 @@ func (d Deps) refuse(x *warder.Exchange, r *Request, no Decision) warder.Decisio
 	}
 	refusal.Policies = no.Policies
 	return refusal
+}
+
+// hidden reports whether the principal may not even connect to the server or group, which then answers
+// like one that does not exist.
+func (d Deps) hidden(ctx context.Context, r *Request) bool {
+	if r.Resource.Kind != KindEndpoint && r.Resource.Kind != KindServer {
+		return false // tools and prompts are hidden by MST-01; whether a URI exists is not known here
+	}
+	for _, hello := range []string{wire.MethodInitialize, wire.MethodDiscover} {
+		probe := *r
+		probe.Action = hello
+		if yes, err := d.Authorizer.Possible(ctx, &probe); yes && err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // reassess asks policy again while an answer streams. It works on every message of the answer, but
@@ -104,9 +120,8 @@ func (a *reassess) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 		return warder.Decision{}, err // the runner denies
 	}
 	if !d.Allow {
-		refusal := a.deps.refuse(x, r, d)
-		refusal.Verdict, refusal.Ask = warder.Deny, nil // too late to ask for more
-		refusal.Detail = "reassessment: " + refusal.Detail
+		refusal := warder.Refuse(warder.CodeDenied, d.Reason, "reassessment: "+d.Detail)
+		refusal.Policies = d.Policies
 		return refusal, nil
 	}
 	if !slices.Equal(x.Policies, d.Policies) {

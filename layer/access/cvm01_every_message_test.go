@@ -144,9 +144,12 @@ func TestCVM01(t *testing.T) {
 		{"deny scope missing asks for it", callOf(`{}`), func(x *warder.Exchange) { x.Tool = &warder.Tool{Effect: warder.EffectWrite} },
 			outcome{warder.Challenge, warder.CodeInsufficientScope, "insufficient_scope", nil}},
 		{"deny resource", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///etc/passwd"}}`, nil, denied("no_permit")},
-		{"deny unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/kall","params":{}}`, nil, notFound},
-		{"deny action group as method", `{"jsonrpc":"2.0","id":1,"method":"connect","params":{}}`, nil, notFound},
-		{"deny list nobody permits looks like nothing there", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, nil, notFound},
+		{"deny unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/kall","params":{}}`, nil, denied("action_unknown")},
+		{"deny action group as method", `{"jsonrpc":"2.0","id":1,"method":"connect","params":{}}`, nil, denied("action_unknown")},
+		{"deny list at a server that one may connect to", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, nil, denied("no_permit")},
+		{"deny hidden server looks like nothing there", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, func(x *warder.Exchange) {
+			x.Server = &warder.Server{Name: "mail"}
+		}, notFound},
 		{"deny group before a server is chosen", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, func(x *warder.Exchange) { x.Server = nil }, notFound},
 		{"deny nobody", callOf(`{}`), func(x *warder.Exchange) { x.Principal = nil },
 			outcome{warder.Deny, warder.CodeUnauthenticated, "principal_missing", nil}},
@@ -346,5 +349,19 @@ func TestConfig(t *testing.T) {
 	}
 	if err := access.Default().Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+func BenchmarkEveryMessage(b *testing.B) {
+	l := newLayer(b, access.Config{}, access.Deps{Authorizer: engine(b, policies)})
+	x := exchange(b, callOf(`{"path":"/srv/readme.md","limit":10}`))
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := l.Request[0].Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
+			b.Fatal(d, err)
+		}
+		if d, err := l.Response[0].Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
+			b.Fatal(d, err)
+		}
 	}
 }

@@ -151,22 +151,23 @@ func (v *vocabulary) prepare(p *cedar.Policy) (*policy, error) {
 
 	r := reader{schema: v.schema}
 	r.read(tree)
+	r.args.settle()
 	out.uses, out.args = r.uses, r.args
+	mask, err := v.mask(tree.Action)
+	if err != nil {
+		return nil, fmt.Errorf("%s: policy %q: %w", position(out.source), out.id, err)
+	}
+	out.mask = mask
 	errs := r.errs
 	if len(errs) == 0 {
 		// With the types its own use of the arguments calls for, the policy must satisfy the schema.
-		if err := validate.New(v.withArguments(out.args.record())).Policy("", tree); err != nil {
+		if err := validate.New(v.narrowed(out.args.record(), mask)).Policy("", tree); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("%s: policy %q: %s", position(out.source), out.id, oneLine(errs))
 	}
-	mask, err := v.mask(tree.Action)
-	if err != nil {
-		return nil, fmt.Errorf("%s: policy %q: %w", position(out.source), out.id, err)
-	}
-	out.mask = mask
 	if opened := open(tree); opened != nil {
 		out.open = cedar.NewPolicyFromAST(opened)
 	}

@@ -107,6 +107,7 @@ func TestValueBounds(t *testing.T) {
 		"deep":          `{"v":` + strings.Repeat("[", maxNesting+1) + strings.Repeat("]", maxNesting+1) + `}`,
 		"null inside":   `{"v":[null]}`,
 		"huge number":   `{"v":[1e300]}`,
+		"no object":     `["v"]`,
 	} {
 		d, err := e.Authorize(t.Context(), call(alice(), filesServer(), readTool(), arguments))
 		if err != nil || d.Reason != "arguments_unrepresentable" {
@@ -117,6 +118,28 @@ func TestValueBounds(t *testing.T) {
 		d, err := e.Authorize(t.Context(), call(alice(), filesServer(), readTool(), arguments))
 		if err != nil || !d.Allow {
 			t.Errorf("%s: %+v, %v, want allow", name, d, err)
+		}
+	}
+}
+
+// TestPoliciesDoNotShapeEachOther checks that what one policy reads of an argument does not narrow what
+// another sees of it.
+func TestPoliciesDoNotShapeEachOther(t *testing.T) {
+	t.Parallel()
+	const call1 = `(principal, action == Warder::Action::"tools/call", resource)`
+	e := load(t, `@id("ok") permit `+call1+`;
+@id("member") forbid `+call1+` when { context has arguments && context.arguments has a && context.arguments.a has b && context.arguments.a.b == 7 };
+@id("same") forbid `+call1+` when { context has arguments && context.arguments has a && context.arguments has c && context.arguments.a == context.arguments.c };`)
+	for arguments, want := range map[string]bool{
+		`{"a":{"b":1,"x":2},"c":{"b":1}}`:       true,
+		`{"a":{"b":1,"x":2},"c":{"b":1,"x":2}}`: false,
+		`{"a":{"b":7},"c":"d"}`:                 false,
+		`{"a":"s","c":"t"}`:                     false, // "member" fails on a string, which denies
+		`{"c":"t"}`:                             true,
+	} {
+		d, err := e.Authorize(t.Context(), call(alice(), filesServer(), readTool(), arguments))
+		if err != nil || d.Allow != want {
+			t.Errorf("%s: %+v, %v, want allow = %v", arguments, d, err, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package cedar
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,24 +85,31 @@ func newVocabulary() (*vocabulary, error) {
 	return v, nil
 }
 
-// withArguments returns the schema with the members of context.arguments that one policy names.
-func (v *vocabulary) withArguments(args resolved.RecordType) *resolved.Schema {
+// narrowed returns the schema as one policy meets it: with the members of context.arguments that the
+// policy names, and only the actions of its scope in use, which makes checking many policies quick.
+func (v *vocabulary) narrowed(args resolved.RecordType, mask uint64) *resolved.Schema {
 	out := *v.schema
 	out.Actions = make(map[types.EntityUID]resolved.Action, len(v.schema.Actions))
 	for uid, a := range v.schema.Actions {
 		if a.AppliesTo != nil {
-			if attr, has := a.AppliesTo.Context[attrArguments]; has {
-				applies := *a.AppliesTo
-				applies.Context = make(resolved.RecordType, len(a.AppliesTo.Context))
-				for k, t := range a.AppliesTo.Context {
-					applies.Context[k] = t
-				}
-				attr.Type = args
-				applies.Context[attrArguments] = attr
-				a.AppliesTo = &applies
-			}
+			a.AppliesTo = narrowedTo(a.AppliesTo, args, v.masks[uid]&mask != 0)
 		}
 		out.Actions[uid] = a
 	}
+	return &out
+}
+
+func narrowedTo(applies *resolved.AppliesTo, args resolved.RecordType, used bool) *resolved.AppliesTo {
+	if !used {
+		return nil
+	}
+	attr, has := applies.Context[attrArguments]
+	if !has || len(args) == 0 {
+		return applies
+	}
+	out := *applies
+	out.Context = maps.Clone(applies.Context)
+	attr.Type = args
+	out.Context[attrArguments] = attr
 	return &out
 }

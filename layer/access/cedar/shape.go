@@ -96,6 +96,20 @@ func (s *shape) merge(o *shape) {
 	}
 }
 
+// settle gives members whose type nothing tells the type they are checked with. Another policy that
+// knows better then disagrees, instead of deciding for this one what it gets to see.
+func (s *shape) settle() {
+	if s.kind == kindUnknown {
+		s.kind = kindString
+	}
+	if s.kind == kindSet && s.element <= kindUnknown {
+		s.element = kindString
+	}
+	for _, m := range s.members {
+		m.settle()
+	}
+}
+
 // record renders the shape as a schema type: every member optional, so every access needs a guard.
 func (s *shape) record() resolved.RecordType {
 	out := resolved.RecordType{}

@@ -49,7 +49,10 @@ func (sl *slice) circumstances(c *access.Context) (types.Record, error) {
 	if sl.uses&useFindings != 0 {
 		m[attrFindings] = sl.set.findings(c.Decisions)
 	}
-	if sl.uses&useArguments != 0 && c.Arguments.Kind() == '{' {
+	if sl.uses&useArguments != 0 && c.Arguments.Exists() {
+		if c.Arguments.Kind() != '{' {
+			return types.Record{}, fmt.Errorf("%w: arguments are not an object", errUnrepresentable)
+		}
 		rd := valueReader{left: maxValues}
 		args, err := rd.record(c.Arguments, &sl.args, 0)
 		if err != nil {
