@@ -65,13 +65,15 @@ type excess struct {
 
 // first returns the first value above its cap that excused does not excuse.
 func (c *caps) first(b []byte, excused func(excess) bool) (over excess, found bool) {
-	var stack [64]frame
-	s := scan{b: b, stack: stack[:0]}
-	s.run(func(t token, start, end int) bool {
+	s := scan{b: b}
+	followed := s.run(func(t token, start, end int) bool {
 		over = c.judge(&s, t, start, end)
 		found = over.reason != "" && !excused(over)
 		return !found
 	})
+	if !followed {
+		return excess{0, "too_deep", "depth", fmt.Sprintf("want at most %d levels", maxFrames)}, true
+	}
 	return over, found
 }
 
@@ -81,7 +83,7 @@ func (c *caps) judge(s *scan, t token, start, end int) excess {
 		if end-start-2 > c.name {
 			return excess{start, "name_too_long", "propertyNames", fmt.Sprintf("want member names of at most %d bytes", c.name)}
 		}
-		if f := s.stack[len(s.stack)-1]; f.n == c.members+1 {
+		if f := s.top(); int(f.n) == c.members+1 {
 			return excess{f.start, "object_too_large", "maxProperties", fmt.Sprintf("want at most %d members", c.members)}
 		}
 		return excess{}
@@ -103,11 +105,11 @@ func (c *caps) judge(s *scan, t token, start, end int) excess {
 
 // element judges the array in which a value has begun.
 func (c *caps) element(s *scan, t token) excess {
-	top := len(s.stack) - 1
+	top := s.depth - 1
 	if t == tokenOpen {
 		top-- // the value is the frame just opened
 	}
-	if top >= 0 && s.stack[top].array && s.stack[top].n == c.items+1 {
+	if top >= 0 && s.stack[top].array && int(s.stack[top].n) == c.items+1 {
 		return excess{s.stack[top].start, "array_too_long", "maxItems", fmt.Sprintf("want at most %d elements", c.items)}
 	}
 	return excess{}

@@ -44,14 +44,16 @@ func (c *budget) Intercept(_ context.Context, x *warder.Exchange) (warder.Decisi
 
 // countValues counts the values in valid JSON and stops above limit.
 func countValues(b []byte, limit int) int {
-	var stack [64]frame
-	s := scan{b: b, stack: stack[:0]}
+	s := scan{b: b}
 	n := 0
-	s.run(func(t token, _, _ int) bool {
+	followed := s.run(func(t token, _, _ int) bool {
 		if t != tokenName && t != tokenClose {
 			n++
 		}
 		return n <= limit
 	})
+	if !followed {
+		return limit + 1
+	}
 	return n
 }

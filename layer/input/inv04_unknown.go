@@ -145,18 +145,20 @@ func promptArgument(definition wire.Value, name string) bool {
 func prototype(x *warder.Exchange, m *warder.Message) (warder.Decision, bool) {
 	v, prefix := body(m)
 	raw := v.Raw()
-	if !bytes.Contains(raw, []byte("proto")) && !bytes.Contains(raw, []byte("constructor")) && !bytes.Contains(raw, []byte(`\u`)) {
+	if !suspicious(raw) {
 		return warder.Decision{}, false
 	}
-	var stack [64]frame
-	s := scan{b: raw, stack: stack[:0]}
+	s := scan{b: raw}
 	bad := -1
-	s.run(func(t token, start, end int) bool {
+	followed := s.run(func(t token, start, end int) bool {
 		if t == tokenName && special(x, v, raw, start, end) {
 			bad = start
 		}
 		return bad < 0
 	})
+	if !followed {
+		bad = 0
+	}
 	if bad < 0 {
 		return warder.Decision{}, false
 	}
@@ -164,9 +166,27 @@ func prototype(x *warder.Exchange, m *warder.Message) (warder.Decision, bool) {
 		"propertyNames", "this member name is not accepted"), true
 }
 
+// suspicious reports whether such a name can occur. A name may be written with escapes. Searching
+// words is the faster way for short messages only.
+func suspicious(raw []byte) bool {
+	if len(raw) > 4096 {
+		return true
+	}
+	for _, name := range [...]string{`__proto__"`, `"constructor"`, `"prototype"`, `\u`} {
+		if bytes.Contains(raw, []byte(name)) {
+			return true
+		}
+	}
+	return false
+}
+
 func special(x *warder.Exchange, v wire.Value, raw []byte, start, end int) bool {
-	name, _ := wire.Parse(raw[start:end]).Text()
-	switch name {
+	name := raw[start+1 : end-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		text, _ := wire.Parse(raw[start:end]).Text()
+		name = []byte(text)
+	}
+	switch string(name) {
 	case "__proto__":
 		return true
 	case "constructor", "prototype":

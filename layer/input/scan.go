@@ -6,15 +6,22 @@ import "bytes"
 // places are found again by offset when there is something to refuse.
 type scan struct {
 	b     []byte
-	stack []frame // open objects and arrays
+	depth int // open objects and arrays
+	stack [maxFrames]frame
 }
+
+// maxFrames is how deep a scan can follow; what package wire accepts by default is not deeper.
+const maxFrames = 64
 
 // A frame is one open object or array.
 type frame struct {
 	start int
-	n     int // members or elements begun
+	n     int32 // members or elements begun
 	array bool
 }
+
+// top returns the innermost open object or array.
+func (s *scan) top() *frame { return &s.stack[(s.depth-1)%maxFrames] }
 
 // A token is what begins at an offset.
 type token uint8
@@ -28,9 +35,10 @@ const (
 	tokenClose
 )
 
-// run calls yield for every token with its bounds; it stops when yield returns false. After a
-// tokenClose the frame that ended is still on the stack.
-func (s *scan) run(yield func(t token, start, end int) bool) {
+// run calls yield for every token with its bounds; it stops when yield returns false. At a
+// tokenClose the frame that ends is still on the stack. It returns false if the value nests deeper
+// than it can follow.
+func (s *scan) run(yield func(t token, start, end int) bool) bool {
 	name := false // a member name comes next
 	for i := 0; i < len(s.b); {
 		start := i
@@ -40,12 +48,16 @@ func (s *scan) run(yield func(t token, start, end int) bool) {
 			i++
 			continue
 		case ',':
-			name = !s.stack[len(s.stack)-1].array
+			name = !s.top().array
 			i++
 			continue
 		case '{', '[':
 			s.begin()
-			s.stack = append(s.stack, frame{start: i, array: c == '['})
+			if s.depth == maxFrames {
+				return false
+			}
+			s.depth++
+			*s.top() = frame{start: i, array: c == '['}
 			name = c == '{'
 			t, i = tokenOpen, i+1
 		case '}', ']':
@@ -66,25 +78,26 @@ func (s *scan) run(yield func(t token, start, end int) bool) {
 			s.begin()
 		}
 		if !yield(t, start, i) {
-			return
+			return true
 		}
 		if t == tokenClose {
-			s.stack = s.stack[:len(s.stack)-1]
+			s.depth--
 		}
 	}
+	return true
 }
 
 // begin counts an element that begins.
 func (s *scan) begin() {
-	if top := len(s.stack) - 1; top >= 0 && s.stack[top].array {
-		s.stack[top].n++
+	if s.depth > 0 && s.top().array {
+		s.top().n++
 	}
 }
 
 // count counts a string: a member by its name, an element by itself.
 func (s *scan) count(t token) {
 	if t == tokenName {
-		s.stack[len(s.stack)-1].n++
+		s.top().n++
 		return
 	}
 	s.begin()

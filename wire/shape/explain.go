@@ -96,7 +96,7 @@ func (c cursor) explainObject(n *node, i int) Violation {
 		}
 		i = next(c.b, end)
 	}
-	return Violation{Pointer: "/" + n.missing(seen), Keyword: "required", Want: "this member"}
+	return Violation{Pointer: token([]byte(n.missing(seen))), Keyword: "required", Want: "this member"}
 }
 
 // explainUnion explains the only case a value can be, or says that none fits.
