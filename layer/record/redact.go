@@ -73,6 +73,7 @@ func redact(s string) string {
 	if i := strings.Index(s, "-----BEGIN "); i >= 0 {
 		return s[:i] + mask
 	}
+	s = withoutUser(s)
 	var out strings.Builder
 	previous := "" // the word before, for "Bearer x" and "password: x"
 	for len(s) > 0 {
@@ -89,15 +90,36 @@ func redact(s string) string {
 		}
 		word := s[:n]
 		s = s[n:]
-		if secretWord(word) || secretKey(previous) || strings.HasPrefix(s, "@") && previous == "://" {
+		if secretWord(word) || secretKey(previous) {
 			out.WriteString(mask)
-			previous = ""
+			if previous = ""; scheme(word) {
+				previous = word // "Authorization: Bearer x"
+			}
 			continue
 		}
 		out.WriteString(word)
 		previous = word
 	}
 	return out.String()
+}
+
+// withoutUser masks the user information of URLs (RFC 3986 section 3.2.1).
+func withoutUser(s string) string {
+	const slashes = "://"
+	for from := 0; ; {
+		i := strings.Index(s[from:], slashes)
+		if i < 0 {
+			return s
+		}
+		from += i + len(slashes)
+		end := strings.IndexAny(s[from:], "/?# \t\r\n\"'")
+		if end < 0 {
+			end = len(s) - from
+		}
+		if at := strings.LastIndexByte(s[from:from+end], '@'); at >= 0 {
+			s = s[:from] + mask + s[from+at:]
+		}
+	}
 }
 
 // gap is the length of the run of bytes that belong to no word.
@@ -109,18 +131,14 @@ func gap(s string) int {
 	return n
 }
 
-// joiner says what the next word must know of what stands before it: the key of "key=value", the
-// scheme of "Bearer token", the start of a URL's authority.
+// joiner says what the next word must know of what stands before it: the key of "key=value" or the
+// scheme of "Bearer token".
 func joiner(word, between string) string {
 	switch t := strings.Trim(between, " \t\"'"); {
 	case t == "=" || t == ":":
 		return word + "="
 	case t == "" && scheme(word):
 		return word + "="
-	case strings.HasSuffix(between, "://"):
-		return "://"
-	case strings.HasSuffix(between, ":") && word == "://":
-		return "://"
 	default:
 		return ""
 	}
@@ -132,7 +150,7 @@ func wordByte(c byte) bool {
 }
 
 func scheme(word string) bool {
-	for _, s := range [...]string{"bearer", "basic", "dpop", "digest", "negotiate"} {
+	for _, s := range [...]string{"bearer", "basic", "dpop"} {
 		if strings.EqualFold(word, s) {
 			return true
 		}
@@ -211,7 +229,7 @@ func resource(target string) string {
 		var names []string
 		for pair := range strings.SplitSeq(query, "&") {
 			name, _, _ := strings.Cut(pair, "=")
-			names = append(names, name+"=…")
+			names = append(names, name)
 		}
 		target = uri + "?" + strings.Join(names, "&")
 	}

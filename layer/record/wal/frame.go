@@ -68,3 +68,6 @@ func seal(frame []byte, seq uint64, at time.Time, before Hash, table *crc32.Tabl
 	le.PutUint32(frame[frameCRC:], crc32.Checksum(frame[frameSeq:], table))
 	return Link{Leaf: leaf, Chain: chain}
 }
+
+// Follows reports whether the record continues the chain.
+func (r Record) Follows(chain Hash) bool { return link(chain, r.Leaf) == r.Chain }

@@ -1,0 +1,216 @@
+package record
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warder-mcp/warder"
+)
+
+// A Field documents one member of an audit event.
+type Field struct {
+	Name     string `json:"name"` // with dots for nested members, [] for elements
+	Type     string `json:"type"` // JSON type; "date-time" for RFC 3339 text
+	Required bool   `json:"required"`
+	Doc      string `json:"doc"`
+}
+
+// Fields lists every member of an audit event in the order in which it is written, derived from the
+// Go types.
+func Fields() []Field {
+	docs := fieldDocs()
+	var out []Field
+	walkFields(reflect.TypeFor[document](), "", func(name string, f reflect.StructField, required bool) {
+		out = append(out, Field{Name: name, Type: jsonType(f.Type), Required: required, Doc: docs[name]})
+	})
+	return out
+}
+
+// Types lists the event types with their meaning.
+func Types() [][2]string {
+	return [][2]string{
+		{string(warder.EventExchange), "one finished exchange, whatever its outcome"},
+		{string(warder.EventIntent), "a call that is about to be forwarded"},
+		{string(warder.EventDefinition), "a definition was seen, changed or quarantined"},
+		{string(warder.EventApproval), "a definition was approved or revoked"},
+		{string(warder.EventConfig), "configuration loaded, reloaded or rejected"},
+		{string(warder.EventLifecycle), "start, stop, drain, server start and exit, faults of the trail itself"},
+		{string(warder.EventAuth), "authentication refused, or a credential accepted for the first time"},
+	}
+}
+
+// Table is the documentation of the event as Markdown tables.
+func Table() string {
+	var b strings.Builder
+	b.WriteString("| Type | Meaning |\n|---|---|\n")
+	for _, t := range Types() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", t[0], t[1])
+	}
+	b.WriteString("\n| Member | JSON type | Always | Meaning |\n|---|---|---|---|\n")
+	for _, f := range Fields() {
+		always := ""
+		if f.Required {
+			always = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Type, always, f.Doc)
+	}
+	return b.String()
+}
+
+// Schema is the JSON Schema (2020-12) of an audit event.
+func Schema() ([]byte, error) {
+	root := schemaOf(reflect.TypeFor[document](), "", fieldDocs())
+	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	root["title"] = "Warder audit event"
+	var types []string
+	for _, t := range Types() {
+		types = append(types, t[0])
+	}
+	if p, ok := root["properties"].(map[string]any)["type"].(map[string]any); ok {
+		p["enum"] = types
+	}
+	return json.MarshalIndent(root, "", "  ")
+}
+
+func schemaOf(t reflect.Type, prefix string, docs map[string]string) map[string]any {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		return map[string]any{"type": "string", "format": "date-time"}
+	case t.Kind() == reflect.Slice:
+		return map[string]any{"type": "array", "items": schemaOf(t.Elem(), prefix+"[]", docs)}
+	case t.Kind() == reflect.Struct:
+		properties, required := map[string]any{}, []string{}
+		for f, name := range members(t) {
+			full := strings.TrimPrefix(prefix+"."+name, ".")
+			s := schemaOf(f.Type, full, docs)
+			s["description"] = docs[full]
+			properties[name] = s
+			if !optional(f) {
+				required = append(required, name)
+			}
+		}
+		slices.Sort(required)
+		return map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
+	default:
+		return map[string]any{"type": jsonType(t)}
+	}
+}
+
+// members yields the fields of a struct that appear in JSON, embedded ones in place.
+func members(t reflect.Type) func(yield func(reflect.StructField, string) bool) {
+	return func(yield func(reflect.StructField, string) bool) {
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous || name == "-" || name == "" {
+				continue
+			}
+			if !yield(f, name) {
+				return
+			}
+		}
+	}
+}
+
+func optional(f reflect.StructField) bool { return strings.Contains(f.Tag.Get("json"), ",omitempty") }
+
+func walkFields(t reflect.Type, prefix string, visit func(string, reflect.StructField, bool)) {
+	for f, name := range members(t) {
+		full := strings.TrimPrefix(prefix+"."+name, ".")
+		visit(full, f, !optional(f))
+		inner := f.Type
+		if inner.Kind() == reflect.Slice {
+			inner, full = inner.Elem(), full+"[]"
+		}
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && inner != reflect.TypeFor[time.Time]() {
+			walkFields(inner, full, visit)
+		}
+	}
+}
+
+func jsonType(t reflect.Type) string {
+	if t == reflect.TypeFor[time.Time]() {
+		return "date-time"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Float64:
+		return "number"
+	case reflect.Slice:
+		return "array"
+	case reflect.Pointer, reflect.Struct:
+		return "object"
+	case reflect.String:
+		return "string"
+	default:
+		return "integer"
+	}
+}
+
+// fieldDocs says what each member means; a test proves that none is missing.
+func fieldDocs() map[string]string {
+	return map[string]string{
+		"id":                    "id of the event; sorts by time",
+		"time":                  "when it was recorded, UTC",
+		"type":                  "kind of event",
+		"exchange":              "id of the exchange; the same in intent and finished record",
+		"parent":                "id of the exchange that this one continues",
+		"trace_id":              "W3C trace id, hexadecimal",
+		"door":                  "front door",
+		"revision":              "protocol revision the client speaks",
+		"peer":                  "network address of the peer, without port",
+		"principal":             "who was calling, from verified credentials",
+		"principal.issuer":      "issuer of the credential; \"local\" for a user of the operating system",
+		"principal.subject":     "unique within the issuer",
+		"principal.tenant":      "tenant",
+		"principal.client":      "OAuth client",
+		"principal.agent":       "agent acting for the subject",
+		"principal.token_id":    "id or digest of the token, never the token",
+		"endpoint":              "name in the URL: a server or a group",
+		"server":                "server behind the endpoint",
+		"method":                "MCP method",
+		"target":                "tool, prompt, resource or task; redacted, quoted, cut to 256 bytes",
+		"digest":                "SHA-256 of the approved definition, hexadecimal",
+		"effect":                "effect of the tool, from its approval",
+		"request_hash":          "salted SHA-256 of the client's message, hexadecimal",
+		"outcome":               "how the exchange ended",
+		"code":                  "public class of a refusal or failure",
+		"reason":                "stable machine code of the reason",
+		"control":               "control that refused",
+		"findings":              "evidence of controls",
+		"findings[].control":    "control that found it",
+		"findings[].rule":       "stable rule id within the control",
+		"findings[].severity":   "0 info, 1 low, 2 medium, 3 high, 4 critical",
+		"findings[].pointer":    "JSON pointer into the message",
+		"findings[].evidence":   "redacted, quoted, cut",
+		"findings[].confidence": "0 to 1; absent means a certain rule",
+		"policies":              "ids of the policies that allowed",
+		"forwarded":             "the server was asked",
+		"messages":              "messages sent to the client",
+		"bytes_in":              "bytes of the client's message",
+		"bytes_out":             "bytes sent to the client",
+		"duration_us":           "duration in microseconds",
+		"config_digest":         "digest of the configuration that decided",
+		"detail":                "for operators; redacted",
+		"trail":                 "every control that ran: phase, then id:nanoseconds, with the verdict if it was not a pass",
+		"decisions":             "every decision that was not a plain pass",
+		"decisions[].control":   "control that decided",
+		"decisions[].verdict":   "deny, pass, challenge or hold",
+		"decisions[].code":      "public class",
+		"decisions[].reason":    "stable machine code",
+		"decisions[].detail":    "for operators; redacted",
+		"decisions[].public":    "what the client was told, if not the default",
+		"decisions[].policies":  "ids of the policies that decided",
+		"decisions[].observed":  "monitor mode: recorded, not enforced",
+	}
+}
