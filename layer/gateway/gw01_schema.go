@@ -93,7 +93,7 @@ func form(rules *shape.Set, rev warder.Revision, from warder.Direction, m *warde
 		}
 	case shape.Unknown:
 		return warder.Refuse(warder.CodeUnknownMethod, "unknown_method",
-			"the revision has no method "+quoteCut(m.Method)+" in this direction")
+			"the revision has no method "+quote(m.Method)+" in this direction")
 	}
 	return warder.Continue()
 }
@@ -105,16 +105,8 @@ func misshapen(code warder.Code, reason warder.Reason, v shape.Violation) warder
 	d.Findings = []warder.Finding{{
 		Rule: "form." + v.Keyword, Severity: warder.Medium, Pointer: v.Pointer, Evidence: "want " + v.Want,
 	}}
-	return d.Tell("The message does not have the form its revision publishes: at " + quoteCut(v.Pointer) +
+	return d.Tell("The message does not have the form its revision publishes: at " + quote(v.Pointer) +
 		", keyword " + v.Keyword + ", want " + v.Want + ".")
-}
-
-// quoteCut quotes attacker text and cuts it to what is fit to show.
-func quoteCut(s string) string {
-	if len(s) > 120 {
-		s = strings.ToValidUTF8(s[:120], "") + "…"
-	}
-	return strconv.Quote(s)
 }
 
 // Intercept judges one message of the answer.
