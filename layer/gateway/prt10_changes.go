@@ -14,11 +14,11 @@ import (
 // Changes bounds what servers say about changes, and who listens.
 type Changes struct {
 	Rate      Rate `yaml:"rate"`      // notifications by caller, server and kind; default 1 a second, burst 10
-	Streams   int  `yaml:"streams"`   // open subscriptions/listen streams of one caller; default 8
+	Streams   int  `yaml:"streams"`   // open streams of one caller on one endpoint, those of sessions included; default 16
 	Resources int  `yaml:"resources"` // resources that one stream may subscribe to; default 100
 }
 
-func defaultChanges() Changes { return Changes{Rate: Rate{1, 10}, Streams: 8, Resources: 100} }
+func defaultChanges() Changes { return Changes{Rate: Rate{1, 10}, Streams: 16, Resources: 100} }
 
 // changes lets notifications about changes through at a bounded rate, and only after the definitions
 // they are about have been marked to be verified again: a client that hears of a change must not be
@@ -34,8 +34,16 @@ type changes struct {
 	table     *buckets
 
 	mu    sync.Mutex
-	open  map[*warder.Exchange]uint64 // streams; bounded by the exchanges that proxy lets run
-	count map[uint64]int              // streams by caller
+	open  map[*warder.Exchange]*stream // by exchange; bounded by the exchanges that proxy lets run
+	roots map[*warder.Exchange]*stream // by the client's exchange
+	count map[uint64]int               // streams by caller and endpoint
+}
+
+// A stream is one stream of a client. In a group it has an exchange for every server.
+type stream struct {
+	caller uint64
+	root   *warder.Exchange
+	parts  int
 }
 
 // maxChangeKeys is how many (caller, server, kind) are limited at one time.
@@ -58,7 +66,8 @@ func newChanges(cfg Changes, deps Deps) (*changes, error) {
 	}
 	return &changes{
 		hasher: newHasher(), clock: newClock(deps.Now), cfg: cfg, refresher: deps.Refresher, rate: rate,
-		table: newBuckets(maxChangeKeys), open: make(map[*warder.Exchange]uint64), count: make(map[uint64]int),
+		table: newBuckets(maxChangeKeys), open: make(map[*warder.Exchange]*stream),
+		roots: make(map[*warder.Exchange]*stream), count: make(map[uint64]int),
 	}, nil
 }
 
@@ -89,18 +98,36 @@ func (c subscriptions) Intercept(_ context.Context, x *warder.Exchange) (warder.
 	if n := wire.At(m, m.Params.Get("notifications")).Get("resourceSubscriptions").Len(); n > c.cfg.Resources {
 		return warder.Refuse(warder.CodeRateLimited, "subscriptions_too_many", fmt.Sprintf("%d resources", n)), nil
 	}
-	key := c.caller(0, x.Principal)
+	if !c.begin(x) {
+		return warder.Refuse(warder.CodeRateLimited, "streams_too_many", "open streams"), nil
+	}
+	return passed()
+}
+
+// begin counts the stream of an exchange; false if the caller has too many.
+func (c *changes) begin(x *warder.Exchange) bool {
+	root := x
+	if x.Parent != nil {
+		root = x.Parent
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.open[x]; known {
-		return passed()
+		return true
 	}
-	if c.count[key] >= c.cfg.Streams {
-		return warder.Refuse(warder.CodeRateLimited, "streams_too_many", "open subscription streams"), nil
+	s := c.roots[root]
+	if s == nil {
+		key := c.add(c.caller(0, x.Principal), x.Endpoint)
+		if c.count[key] >= c.cfg.Streams {
+			return false
+		}
+		s = &stream{caller: key, root: root}
+		c.roots[root] = s
+		c.count[key]++
 	}
-	c.open[x] = key
-	c.count[key]++
-	return passed()
+	s.parts++
+	c.open[x] = s
+	return true
 }
 
 // Record releases the stream of an exchange.
@@ -110,13 +137,17 @@ func (c subscriptions) Record(_ context.Context, x *warder.Exchange) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key, ok := c.open[x]
+	s, ok := c.open[x]
 	if !ok {
 		return nil
 	}
 	delete(c.open, x)
-	if c.count[key]--; c.count[key] <= 0 {
-		delete(c.count, key)
+	if s.parts--; s.parts > 0 {
+		return nil
+	}
+	delete(c.roots, s.root)
+	if c.count[s.caller]--; c.count[s.caller] <= 0 {
+		delete(c.count, s.caller)
 	}
 	return nil
 }

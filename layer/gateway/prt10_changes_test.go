@@ -96,6 +96,31 @@ func TestPRT10(t *testing.T) {
 		pass(t, c, listen(t))
 		verdict(t, c, listen(t), warder.CodeRateLimited, "streams_too_many")
 	})
+	t.Run("pass/a stream over a group counts once", func(t *testing.T) {
+		t.Parallel()
+		c := subscriptions{newFakes().layer(t, cfg).changes}
+		part := func(root *warder.Exchange) *warder.Exchange {
+			x := listen(t)
+			x.Parent = root
+			return x
+		}
+		root := listen(t)
+		parts := []*warder.Exchange{part(root), part(root), part(root), part(root)}
+		for _, x := range parts {
+			pass(t, c, x)
+		}
+		pass(t, c, part(listen(t)))
+		verdict(t, c, part(listen(t)), warder.CodeRateLimited, "streams_too_many")
+		for i, x := range append(parts, root) {
+			if i < len(parts) {
+				verdict(t, c, listen(t), warder.CodeRateLimited, "streams_too_many") // until the last part ends
+			}
+			if err := c.Record(t.Context(), x); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass(t, c, listen(t))
+	})
 	t.Run("deny/too many resources", func(t *testing.T) {
 		t.Parallel()
 		c := subscriptions{newFakes().layer(t, cfg).changes}
@@ -112,7 +137,7 @@ func TestPRT10(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if len(c.open) != 0 || len(c.count) != 0 {
+		if len(c.open) != 0 || len(c.roots) != 0 || len(c.count) != 0 {
 			t.Errorf("%d streams and %d callers are still counted", len(c.open), len(c.count))
 		}
 	})
