@@ -82,28 +82,28 @@ func TestParse(t *testing.T) {
 }
 
 // signed makes a token with any key and algorithm, as a foreign issuer would.
-func signed(t testing.TB, alg jose.SignatureAlgorithm, key any, kid string) string {
-	t.Helper()
+func signed(tb testing.TB, alg jose.SignatureAlgorithm, key any, kid string) string {
+	tb.Helper()
 	s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithType("JWT").WithHeader("kid", kid))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sig, err := s.Sign([]byte(`{"iss":"i","exp":4000000000}`))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	raw, err := sig.CompactSerialize()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return raw
 }
 
-func setOf(t testing.TB, keys ...jose.JSONWebKey) []byte {
-	t.Helper()
+func setOf(tb testing.TB, keys ...jose.JSONWebKey) []byte {
+	tb.Helper()
 	doc, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return doc
 }

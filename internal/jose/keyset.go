@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -24,14 +25,7 @@ type Key struct {
 	algs []string // algorithms this key may verify
 }
 
-func (k Key) signs(alg string) bool {
-	for _, a := range k.algs {
-		if a == alg {
-			return true
-		}
-	}
-	return false
-}
+func (k Key) signs(alg string) bool { return slices.Contains(k.algs, alg) }
 
 // A KeySet is an immutable JWK set (RFC 7517 section 5), safe for concurrent use.
 type KeySet struct {
@@ -107,7 +101,7 @@ func parseKey(raw json.RawMessage) (key Key, ok bool, err error) {
 		return Key{}, false, nil
 	}
 	var jwk jose.JSONWebKey
-	if err := jwk.UnmarshalJSON(raw); err != nil || !jwk.Valid() || !jwk.IsPublic() {
+	if known := jwk.UnmarshalJSON(raw) == nil; !known || !jwk.Valid() || !jwk.IsPublic() {
 		return Key{}, false, nil // a curve or size we do not know; other keys of the set still serve
 	}
 	algs := algorithmsOf(jwk)
@@ -137,10 +131,8 @@ func algorithmsOf(k jose.JSONWebKey) []string {
 	if k.Algorithm == "" {
 		return algs
 	}
-	for _, a := range algs {
-		if a == k.Algorithm {
-			return []string{a}
-		}
+	if !slices.Contains(algs, k.Algorithm) {
+		return nil
 	}
-	return nil
+	return []string{k.Algorithm}
 }

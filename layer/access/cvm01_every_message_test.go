@@ -28,32 +28,32 @@ when { resource.effect == "write" && principal.scopes.contains("files:write") };
 @id("uri") permit (principal, action == Warder::Action::"resources/read", resource) when { resource.uri like "file:///srv/*" };
 `
 
-func engine(t testing.TB, text string) *cedar.Engine {
-	t.Helper()
+func engine(tb testing.TB, text string) *cedar.Engine {
+	tb.Helper()
 	e, err := cedar.Load(access.Config{Inline: text})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
 
-func message(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func message(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
 
 func start() time.Time { return time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC) }
 
-func exchange(t testing.TB, raw string) *warder.Exchange {
-	t.Helper()
+func exchange(tb testing.TB, raw string) *warder.Exchange {
+	tb.Helper()
 	return &warder.Exchange{
 		Received: start(), Door: warder.DoorHTTP, Endpoint: "files", Revision: warder.Revision20260728,
 		Server:  &warder.Server{Name: "files"},
-		Request: message(t, raw),
+		Request: message(tb, raw),
 		Principal: &warder.Principal{
 			Issuer: "https://idp.example", Subject: "alice", Groups: []string{"dev"}, Transport: "bearer",
 			NotAfter: start().Add(10 * time.Minute),
@@ -66,15 +66,15 @@ func callOf(arguments string) string {
 	return `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":` + arguments + `}}`
 }
 
-func newLayer(t testing.TB, cfg access.Config, deps access.Deps) warder.Layer {
-	t.Helper()
+func newLayer(tb testing.TB, cfg access.Config, deps access.Deps) warder.Layer {
+	tb.Helper()
 	if deps.Now == nil {
 		deps.Now = start
 	}
 	deps.MetadataURL = func(e string) string { return "https://gate.example/.well-known/oauth-protected-resource/mcp/" + e }
 	l, err := access.New(cfg, deps)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
@@ -86,9 +86,9 @@ type outcome struct {
 	Policies []string
 }
 
-func run(t testing.TB, ic warder.Interceptor, x *warder.Exchange) outcome {
-	t.Helper()
-	d, err := ic.Intercept(t.Context(), x)
+func run(tb testing.TB, ic warder.Interceptor, x *warder.Exchange) outcome {
+	tb.Helper()
+	d, err := ic.Intercept(tb.Context(), x)
 	if err != nil {
 		return outcome{Code: warder.CodeUnavailable, Reason: "control_unavailable"}
 	}

@@ -165,19 +165,28 @@ func TestConfigErrors(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Fatalf("default configuration: %v", err)
 	}
+	local := Config{BaseURL: base, LocalIssuer: base + "/issuer"}
+	if err := local.Validate(); err != nil {
+		t.Fatalf("local issuer: %v", err)
+	}
+	if diff := cmp.Diff([]Issuer{{URL: base + "/issuer"}}, local.accepted()); diff != "" {
+		t.Errorf("issuers (-want +got):\n%s", diff)
+	}
 	for name, change := range map[string]func(*Config){
-		"offline_access":      func(c *Config) { c.ScopesSupported = []string{"offline_access"} },
-		"plain http issuer":   func(c *Config) { c.Issuers[0].URL = "http://idp.example" },
-		"issuer named local":  func(c *Config) { c.Issuers[0].URL = "local" },
-		"base with slash":     func(c *Config) { c.BaseURL = base + "/" },
-		"base with fragment":  func(c *Config) { c.BaseURL = base + "#" },
-		"no base":             func(c *Config) { c.BaseURL = "" },
-		"symmetric algorithm": func(c *Config) { c.Issuers[0].Algorithms = []string{"HS256"} },
-		"no algorithm":        func(c *Config) { c.Issuers[0].Algorithms = []string{"none"} },
-		"long cache":          func(c *Config) { c.CacheTTL = 61e9 },
-		"long leeway":         func(c *Config) { c.Issuers[0].Leeway = 61e9 },
-		"same issuer twice":   func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: issuerURL, GroupPrefix: "x"}) },
-		"same group prefix":   func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: otherIdP}) },
+		"local beside another with the same group prefix": func(c *Config) { c.LocalIssuer = base + "/issuer" },
+		"local over plain http":                           func(c *Config) { c.LocalIssuer = "http://gate.example" },
+		"offline_access":                                  func(c *Config) { c.ScopesSupported = []string{"offline_access"} },
+		"plain http issuer":                               func(c *Config) { c.Issuers[0].URL = "http://idp.example" },
+		"issuer named local":                              func(c *Config) { c.Issuers[0].URL = "local" },
+		"base with slash":                                 func(c *Config) { c.BaseURL = base + "/" },
+		"base with fragment":                              func(c *Config) { c.BaseURL = base + "#" },
+		"no base":                                         func(c *Config) { c.BaseURL = "" },
+		"symmetric algorithm":                             func(c *Config) { c.Issuers[0].Algorithms = []string{"HS256"} },
+		"no algorithm":                                    func(c *Config) { c.Issuers[0].Algorithms = []string{"none"} },
+		"long cache":                                      func(c *Config) { c.CacheTTL = 61e9 },
+		"long leeway":                                     func(c *Config) { c.Issuers[0].Leeway = 61e9 },
+		"same issuer twice":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: issuerURL, GroupPrefix: "x"}) },
+		"same group prefix":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: otherIdP}) },
 		"shared audience map": func(c *Config) {
 			c.Issuers[0].Audience.Servers = map[string]string{"a": "api://one", "b": "api://one"}
 		},

@@ -75,6 +75,15 @@ func defaultTypes() []string      { return []string{"at+jwt", "JWT"} }
 // Default returns the configuration without issuers: nobody enters over HTTP.
 func Default() Config { return Config{CacheTTL: maxCacheTTL, CacheSize: defaultCache} }
 
+// accepted lists the issuers whose tokens are accepted, the local one included.
+func (c Config) accepted() []Issuer {
+	local := func(is Issuer) bool { return is.URL == c.LocalIssuer }
+	if c.LocalIssuer == "" || slices.ContainsFunc(c.Issuers, local) {
+		return c.Issuers
+	}
+	return append(slices.Clone(c.Issuers), Issuer{URL: c.LocalIssuer})
+}
+
 // Resource is the canonical URI of the server or group at an endpoint (RFC 8707 section 2): no
 // trailing slash, no query, no fragment.
 func (c Config) Resource(endpoint string) string { return c.BaseURL + pathPrefix + endpoint }
@@ -91,7 +100,8 @@ func (c Config) MetadataURL(endpoint string) string {
 // Validate reports every fault at once.
 func (c Config) Validate() error {
 	var errs []error
-	if c.BaseURL != "" || len(c.Issuers) > 0 {
+	issuers := c.accepted()
+	if c.BaseURL != "" || len(issuers) > 0 {
 		errs = append(errs, checkURL("base_url", c.BaseURL))
 	}
 	if c.CacheTTL < 0 || c.CacheTTL > maxCacheTTL {
@@ -109,15 +119,18 @@ func (c Config) Validate() error {
 		}
 	}
 	prefixes := map[string]string{}
-	for i, is := range c.Issuers {
+	for i, is := range issuers {
 		at := fmt.Sprintf("issuers[%d]", i)
+		if i >= len(c.Issuers) {
+			at = "local_issuer"
+		}
 		for _, err := range is.validate() {
 			if err == nil {
 				continue
 			}
 			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
-		if slices.ContainsFunc(c.Issuers[:i], func(o Issuer) bool { return o.URL == is.URL }) {
+		if slices.ContainsFunc(issuers[:i], func(o Issuer) bool { return o.URL == is.URL }) {
 			errs = append(errs, fmt.Errorf("%s.url: %q is configured twice", at, is.URL))
 		}
 		if is.Claims.Groups == "-" {

@@ -68,16 +68,16 @@ func resource(endpoint string) (string, bool) {
 	return groupURI, endpoint == "office"
 }
 
-func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
-	t.Helper()
-	b := &bench{t: t, clock: newClock()}
+func newBench(tb testing.TB, change func(*Config, *Deps)) *bench {
+	tb.Helper()
+	b := &bench{t: tb, clock: newClock()}
 	var err error
-	b.issuer, err = issuer.New(issuer.Config{URL: issuerURL, Dir: filepath.Join(t.TempDir(), "issuer"), Now: b.clock.now})
+	b.issuer, err = issuer.New(issuer.Config{URL: issuerURL, Dir: filepath.Join(tb.TempDir(), "issuer"), Now: b.clock.now})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if b.signer, err = jose.NewSigner(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cfg := Config{
 		BaseURL: base, ScopesSupported: []string{testScopes},
@@ -85,7 +85,7 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 	}
 	deps := Deps{
 		Resource:   resource,
-		Keys:       map[string]Keys{issuerURL: static(t, b.issuer.Keys), otherIdP: static(t, keysOfSigner(b.signer))},
+		Keys:       map[string]Keys{issuerURL: static(tb, b.issuer.Keys), otherIdP: static(tb, keysOfSigner(b.signer))},
 		Generation: func() uint64 { return b.gen },
 		User:       func() (string, error) { return "ada", nil },
 		Now:        b.clock.now,
@@ -94,16 +94,16 @@ func newBench(t testing.TB, change func(*Config, *Deps)) *bench {
 		change(&cfg, &deps)
 	}
 	if b.layer, err = New(cfg, deps); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
 
-func static(t testing.TB, keys func() (*jose.KeySet, error)) *jose.Source {
-	t.Helper()
+func static(tb testing.TB, keys func() (*jose.KeySet, error)) *jose.Source {
+	tb.Helper()
 	set, err := keys()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return jose.Static(set)
 }

@@ -78,7 +78,7 @@ func (h *metadataHandler) write(w http.ResponseWriter, r *http.Request, resource
 		return
 	}
 	doc := metadata{Resource: resource, Scopes: h.cfg.ScopesSupported, Methods: []string{"header"}, Name: name}
-	for _, is := range h.cfg.Issuers {
+	for _, is := range h.cfg.accepted() {
 		doc.Issuers = append(doc.Issuers, is.URL)
 	}
 	body, err := json.Marshal(doc)

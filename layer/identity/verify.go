@@ -31,8 +31,9 @@ type issuerRule struct {
 }
 
 func newVerifier(cfg Config, deps Deps) (*verifier, error) {
-	v := &verifier{issuers: make(map[string]*issuerRule, len(cfg.Issuers))}
-	for _, is := range cfg.Issuers {
+	issuers := cfg.accepted()
+	v := &verifier{issuers: make(map[string]*issuerRule, len(issuers))}
+	for _, is := range issuers {
 		keys, err := keysOf(is, deps)
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.URL, err)

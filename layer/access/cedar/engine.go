@@ -196,12 +196,12 @@ func (s *set) newSlice(principal, resource *subject, a action, open bool) *slice
 		return p.mask&a.bit == 0 || open && p.open == nil
 	})
 	slices.Sort(found)
-	k := make([]byte, 1, 1+4*len(found))
+	k := make([]byte, 1, 1+3*len(found))
 	if open {
 		k[0] = 1
 	}
 	for _, i := range found {
-		k = binary.LittleEndian.AppendUint32(k, uint32(i))
+		k = binary.AppendVarint(k, int64(i))
 	}
 	key := string(k)
 	if sl, ok := s.shared.get(key); ok {

@@ -13,11 +13,11 @@ import (
 	"github.com/warder-mcp/warder/wire"
 )
 
-func load(t testing.TB, text string) *Engine {
-	t.Helper()
+func load(tb testing.TB, text string) *Engine {
+	tb.Helper()
 	e, err := Load(access.Config{Inline: text, Groups: map[string][]string{"interns": {"dev"}}})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,6 +120,70 @@ func TestValueBounds(t *testing.T) {
 		if err != nil || !d.Allow {
 			t.Errorf("%s: %+v, %v, want allow", name, d, err)
 		}
+	}
+}
+
+// TestDocumentedPolicies loads the policies that the control's page and the package comment show.
+func TestDocumentedPolicies(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../../docs/controls/CVM-01.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "```cedar\n")
+	text, _, closed := strings.Cut(rest, "```")
+	if !ok || !closed {
+		t.Fatal("the page shows no policies")
+	}
+	if e := load(t, text); e.Len() != 3 {
+		t.Errorf("the page shows %d policies, want 3", e.Len())
+	}
+	comment, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ = strings.Cut(string(comment), "//\tpermit")
+	text, _, _ = strings.Cut("permit"+rest, ";")
+	load(t, strings.ReplaceAll(text, "//", "")+";")
+}
+
+// TestReloadWhileDeciding runs decisions and reloads at once; the race detector and the results judge.
+func TestReloadWhileDeciding(t *testing.T) {
+	t.Parallel()
+	e := load(t, `@id("yes") permit (principal, action, resource);`)
+	texts := []string{`@id("no") forbid (principal, action, resource);`, `@id("yes") permit (principal, action, resource);`}
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	for range 4 {
+		work.Go(func() {
+			p, s, tool := alice(), filesServer(), readTool()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				d, err := e.Authorize(t.Context(), call(p, s, tool, `{}`))
+				if err != nil || d.Allow != cmp.Equal(d.Policies, []string{"yes"}) {
+					t.Errorf("decision = %+v, %v", d, err)
+					return
+				}
+				if _, err := e.Possible(t.Context(), call(p, s, tool, "")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		if err := e.Reload(access.Config{Inline: texts[i%2]}); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	work.Wait()
+	if d, err := e.Authorize(t.Context(), call(alice(), filesServer(), readTool(), `{}`)); err != nil || !d.Allow {
+		t.Errorf("after the last reload: %+v, %v, want allow", d, err)
 	}
 }
 

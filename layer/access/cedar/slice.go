@@ -90,6 +90,7 @@ const ways = 4
 // wrong answer.
 type table[K comparable, V any] struct {
 	seed  maphash.Seed
+	mask  uint64 // from a hash to the first of its four slots
 	slots []atomic.Pointer[entry[K, V]]
 	next  atomic.Uint32 // which of the four to replace next
 }
@@ -100,12 +101,12 @@ type entry[K comparable, V any] struct {
 }
 
 // newTable makes a table; size is a power of two, at least four.
-func newTable[K comparable, V any](size int) *table[K, V] {
-	return &table[K, V]{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[entry[K, V]], size)}
+func newTable[K comparable, V any](size uint64) *table[K, V] {
+	return &table[K, V]{seed: maphash.MakeSeed(), mask: (size - 1) &^ (ways - 1), slots: make([]atomic.Pointer[entry[K, V]], size)}
 }
 
 func (t *table[K, V]) places(k K) []atomic.Pointer[entry[K, V]] {
-	at := int(maphash.Comparable(t.seed, k)&uint64(len(t.slots)-1)) &^ (ways - 1)
+	at := maphash.Comparable(t.seed, k) & t.mask
 	return t.slots[at : at+ways]
 }
 
@@ -121,18 +122,18 @@ func (t *table[K, V]) get(k K) (v V, ok bool) {
 
 func (t *table[K, V]) put(k K, v V) {
 	places := t.places(k)
-	free := -1
+	var free *atomic.Pointer[entry[K, V]]
 	for i := range places {
 		switch e := places[i].Load(); {
 		case e != nil && e.key == k:
 			places[i].Store(&entry[K, V]{k, v})
 			return
-		case e == nil && free < 0:
-			free = i
+		case e == nil && free == nil:
+			free = &places[i]
 		}
 	}
-	if free < 0 {
-		free = int(t.next.Add(1) % ways)
+	if free == nil {
+		free = &places[t.next.Add(1)%ways]
 	}
-	places[free].Store(&entry[K, V]{k, v})
+	free.Store(&entry[K, V]{k, v})
 }
