@@ -174,7 +174,6 @@ func at(x *warder.Exchange, endpoint string) *warder.Exchange {
 
 // connect runs the layer as the runner does: in order, until one refuses; an error denies.
 func (b *bench) connect(x *warder.Exchange) warder.Decision {
-	b.t.Helper()
 	for _, ic := range b.layer.Connect {
 		d, err := ic.Intercept(context.Background(), x)
 		if err != nil {
