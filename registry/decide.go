@@ -137,7 +137,7 @@ func (r *Registry) Pin(ctx context.Context, tools []*warder.Tool) error {
 	now := r.now()
 	usable := make([]Definition, 0, len(tools))
 	for _, tool := range tools {
-		if _, err := r.compile(KeyOf(tool), tool); err == nil {
+		if _, err := compile(tool, r.schemas.Compile); err == nil {
 			usable = append(usable, seenNow(tool, now))
 		}
 	}
@@ -151,15 +151,13 @@ func (r *Registry) Pin(ctx context.Context, tools []*warder.Tool) error {
 	if err := r.load(ctx); err != nil {
 		return fmt.Errorf("pin: %w", err)
 	}
-	var errs []error
-	for _, key := range pinned {
-		errs = append(errs, r.record(ctx, warder.Event{
+	return r.recordAll(ctx, pinned, func(key Key) warder.Event {
+		return warder.Event{
 			Time: now.UTC(), Type: warder.EventApproval, Server: key.Server, Target: cutTarget(key.Kind + " " + key.Name),
 			Digest: hex.EncodeToString(key.Digest[:]), Effect: warder.EffectUnknown.String(),
 			Principal: &warder.EventPrincipal{Subject: FirstUse}, Detail: "approved: pinned at first sight",
-		}))
-	}
-	return errors.Join(errs...)
+		}
+	})
 }
 
 // String names the subject for people, such as "tool notes/search".

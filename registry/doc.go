@@ -7,10 +7,11 @@
 //
 //	reg, err := registry.New(ctx, registry.Config{}, registry.Deps{Store: db.Registry()})
 //	tool, err := reg.Resolve("notes", registry.KindTool, raw) // as it came in tools/list
-//	now, why, err := reg.Current(tool)                         // now.State, and why it is not Approved
+//	now, why, err := reg.Current("notes", registry.KindTool, tool.Name, tool.Digest)
+//	if now.State != warder.Approved { … } // and why says why
 //
-// Decisions are read from an immutable snapshot behind an atomic pointer: a call costs two map
-// look-ups and no lock. A goroutine watches the store, so that what another process decides
+// Decisions are read from an immutable snapshot behind an atomic pointer: a call costs one map
+// look-up and no lock. A goroutine watches the store, so that what another process decides
 // (`warder tools approve` beside a running gateway) takes effect within [Config.Poll]. When the store
 // cannot be read for longer than [Config.MaxStale], nothing is known any more and every look-up fails:
 // a revocation must not be missed because the disk is gone.

@@ -8,9 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/bounded"
@@ -63,10 +66,9 @@ type Deps struct {
 
 // Bounds of what is remembered in memory; a peer chooses the keys.
 const (
-	keepParsed   = 8192
-	keepCompiled = 4096
-	keepSchemas  = 4096
-	maxPending   = 10_000
+	keepParsed  = 16_384
+	keepSchemas = 4096
+	maxPending  = 10_000
 )
 
 // A Registry answers what was decided about a definition. It is safe for concurrent use.
@@ -77,19 +79,18 @@ type Registry struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	decided  atomic.Pointer[snapshot]
-	checked  atomic.Int64 // when the snapshot was last known to be current, Unix nanoseconds
-	parsed   *bounded.Cache[[sha256.Size]byte, *sighting]
-	compiled *bounded.Cache[Key, *compiled]
-	schemas  *schema.Cache
+	decided atomic.Pointer[snapshot]
+	checked atomic.Int64 // when the snapshot was last known to be current, Unix nanoseconds
+	parsed  *bounded.Cache[[sha256.Size]byte, *sighting]
+	schemas *schema.Cache
 
 	mu      sync.Mutex
 	pending map[Key]Definition // seen but not yet recorded
 	flush   sync.Mutex         // one writes sightings at a time, so that who waits finds them written
 	reload  sync.Mutex         // one loads the snapshot at a time
 
-	stop context.CancelFunc
-	done chan struct{}
+	stop    context.CancelFunc
+	workers sync.WaitGroup
 }
 
 // A sighting is a parsed definition, or why it cannot be one, and when it was last recorded as seen.
@@ -120,11 +121,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Registry, error) {
 	}
 	r := &Registry{
 		cfg: cfg.orDefault(), store: deps.Store, record: deps.Record, log: deps.Log, now: deps.Now,
-		parsed:   bounded.New[[sha256.Size]byte, *sighting](keepParsed),
-		compiled: bounded.New[Key, *compiled](keepCompiled),
-		schemas:  schema.NewCache(keepSchemas, schema.Options{}),
-		pending:  map[Key]Definition{},
-		done:     make(chan struct{}),
+		parsed:  bounded.New[[sha256.Size]byte, *sighting](keepParsed),
+		schemas: schema.NewCache(keepSchemas, schema.Options{}),
+		pending: map[Key]Definition{},
 	}
 	if r.record == nil {
 		r.record = func(context.Context, warder.Event) error { return nil }
@@ -140,24 +139,29 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Registry, error) {
 	}
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
-	go r.watch(watch)
+	r.workers.Go(func() { r.every(watch, "read decisions", readTimeout, r.poll) })
+	r.workers.Go(func() { r.every(watch, "record definitions", writeTimeout, r.Flush) })
 	return r, nil
 }
 
 // Close stops watching, records what was seen last, and waits for both. The store stays open.
 func (r *Registry) Close() error {
 	r.stop()
-	<-r.done
-	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	r.workers.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
 	return r.Flush(ctx)
 }
 
-// storeTimeout bounds one access to the store in the background.
-const storeTimeout = 2 * time.Second
+// Bounds of one access to the store in the background. Reading and recording do not wait for each
+// other: a slow audit trail must not make decisions look old.
+const (
+	readTimeout  = 2 * time.Second
+	writeTimeout = 30 * time.Second
+)
 
-func (r *Registry) watch(ctx context.Context) {
-	defer close(r.done)
+// every does work at each poll until ctx ends, and logs when it begins and ceases to fail.
+func (r *Registry) every(ctx context.Context, what string, limit time.Duration, work func(context.Context) error) {
 	tick := time.NewTicker(r.cfg.Poll)
 	defer tick.Stop()
 	healthy := true
@@ -167,37 +171,40 @@ func (r *Registry) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		err := r.poll(ctx)
-		if err != nil && healthy && ctx.Err() == nil {
-			r.log.ErrorContext(ctx, "registry cannot read its store", slog.String("error", err.Error()))
+		limited, cancel := context.WithTimeout(ctx, limit)
+		err := work(limited)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && healthy {
+			r.log.ErrorContext(ctx, "registry cannot use its store", slog.String("task", what), slog.String("error", err.Error()))
 		}
 		if err == nil && !healthy {
-			r.log.InfoContext(ctx, "registry reads its store again")
+			r.log.InfoContext(ctx, "registry uses its store again", slog.String("task", what))
 		}
 		healthy = err == nil
 	}
 }
 
+// poll asks whether any process changed a decision.
 func (r *Registry) poll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	seen := r.Flush(ctx)
 	asked := r.now()
 	generation, err := r.store.Generation(ctx)
 	if err != nil {
-		return errors.Join(seen, err)
+		return err
 	}
 	if generation != r.decided.Load().generation {
-		return errors.Join(seen, r.load(ctx))
+		return r.load(ctx)
 	}
 	r.fresh(asked)
-	return seen
+	return nil
 }
 
 // Refresh reads the decisions of other processes now instead of at the next poll.
 func (r *Registry) Refresh(ctx context.Context) error { return r.load(ctx) }
 
-// load replaces the snapshot. Compiled tools are kept apart by key, so nothing is compiled again.
+// load replaces the snapshot. What was decided as before keeps its compiled tool.
 func (r *Registry) load(ctx context.Context) error {
 	r.reload.Lock()
 	defer r.reload.Unlock()
@@ -212,8 +219,12 @@ func (r *Registry) load(ctx context.Context) error {
 		subjects:   make(map[Subject]bool, len(approvals)),
 		headers:    map[Subject][]warder.Header{},
 	}
+	var before map[Key]*decision
+	if old := r.decided.Load(); old != nil {
+		before = old.byKey
+	}
 	for i := range approvals {
-		s.add(approvals[i])
+		s.add(&approvals[i], before)
 	}
 	r.decided.Store(s)
 	r.fresh(asked)
@@ -221,16 +232,27 @@ func (r *Registry) load(ctx context.Context) error {
 }
 
 // add puts one approval into a snapshot that nobody reads yet.
-func (s *snapshot) add(a Approval) {
+func (s *snapshot) add(a *Approval, before map[Key]*decision) {
 	s.subjects[a.Subject()] = s.subjects[a.Subject()] || a.State == warder.Approved
-	if a.State == warder.Approved && a.Kind == KindTool && bytes.Contains(a.Canonical, []byte(annotation)) {
+	if a.State != warder.Approved {
+		a.Canonical = nil
+	} else if a.Kind == KindTool && bytes.Contains(a.Canonical, []byte(annotation)) {
 		list, err := headers(wire.Parse(a.Canonical).Get("inputSchema").Raw())
 		if err == nil && len(list) > 0 { // a definition with wrong ones is not usable at all
 			s.headers[a.Subject()] = list
 		}
 	}
-	a.Canonical = nil
-	s.byKey[a.Key] = &decision{Approval: a}
+	if same, ok := before[a.Key]; ok && same.equal(a) {
+		s.byKey[a.Key] = same
+		return
+	}
+	s.byKey[a.Key] = &decision{Approval: *a}
+}
+
+// equal reports whether a decision says the same of the same definition.
+func (a *Approval) equal(b *Approval) bool {
+	return a.Key == b.Key && a.State == b.State && a.Effect == b.Effect && slices.Equal(a.Labels, b.Labels) &&
+		a.By == b.By && a.At.Equal(b.At) && a.Note == b.Note && bytes.Equal(a.Canonical, b.Canonical)
 }
 
 // Annotations returns the x-mcp-header annotations of the approved definition of a tool; nil if there
@@ -344,16 +366,31 @@ func (r *Registry) requeue(batch map[Key]Definition) {
 
 // announce writes one event for every definition that was never seen before.
 func (r *Registry) announce(ctx context.Context, fresh []Key) error {
-	var errs []error
 	s := r.decided.Load()
-	for _, key := range fresh {
-		errs = append(errs, r.record(ctx, warder.Event{
+	return r.recordAll(ctx, fresh, func(key Key) warder.Event {
+		return warder.Event{
 			Time: r.now().UTC(), Type: warder.EventDefinition, Server: key.Server,
 			Target: cutTarget(key.Kind + " " + key.Name), Digest: hex.EncodeToString(key.Digest[:]),
 			Reason: s.why(key), Detail: "seen for the first time",
-		}))
+		}
+	})
+}
+
+// recorders is how many events wait for the audit trail at once. It commits those that wait together,
+// so the first list of a large server takes a few commits and not thousands.
+const recorders = 64
+
+// recordAll writes one event for each key, in no order, and returns the first error.
+func (r *Registry) recordAll(ctx context.Context, keys []Key, event func(Key) warder.Event) error {
+	var g errgroup.Group
+	g.SetLimit(recorders)
+	for _, key := range keys {
+		g.Go(func() error { return r.record(ctx, event(key)) })
 	}
-	return errors.Join(errs...)
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
 }
 
 // cutTarget bounds a name for the audit trail.
@@ -373,57 +410,56 @@ func (s *snapshot) why(key Key) warder.Reason {
 	return ReasonUnapproved
 }
 
-// Current returns the definition as it may be used now: approved with effect, labels and compiled
-// schemas, or not, with the reason. The tool must come from Resolve, Build or Current. An error wraps
-// [ErrStale]: nothing is known.
+// Current returns the definition of that digest as it may be used now. If it is approved, it comes
+// complete, with effect, labels and compiled schemas; if not, it has its names, digest and state
+// only, and the reason says why. An error wraps [ErrStale]: nothing is known.
 //
-// Two map look-ups, no lock; it allocates only when an approved definition is used for the first time
-// or when it may not be used.
-func (r *Registry) Current(tool *warder.Tool) (*warder.Tool, warder.Reason, error) {
+// One map look-up, no lock; it allocates when an approved definition is used for the first time and
+// when it may not be used.
+func (r *Registry) Current(server, kind, name string, digest warder.Digest) (*warder.Tool, warder.Reason, error) {
 	s, err := r.snapshot()
 	if err != nil {
 		return nil, "", err
 	}
-	key := KeyOf(tool)
+	key := Key{Server: server, Kind: kind, Name: name, Digest: digest}
 	d, ok := s.byKey[key]
 	if !ok {
-		return stated(tool, warder.Quarantined), s.why(key), nil
+		return key.tool(warder.Quarantined), s.why(key), nil
 	}
 	if d.State != warder.Approved {
-		return stated(tool, warder.Revoked), ReasonRevoked, nil
+		return key.tool(warder.Revoked), ReasonRevoked, nil
 	}
 	if now := d.tool.Load(); now != nil {
 		return now, "", nil
 	}
-	made, err := r.compile(key, tool)
+	now, err := r.approved(&d.Approval)
 	if err != nil {
-		return stated(tool, warder.Quarantined), ReasonInvalid, nil
+		return key.tool(warder.Quarantined), ReasonInvalid, nil
 	}
-	now := made.complete(tool)
-	now.State, now.Effect, now.Labels = warder.Approved, d.Effect, d.Labels
-	now.ApprovedBy, now.ApprovedAt = d.By, d.At
 	d.tool.Store(now)
 	return now, "", nil
 }
 
-// stated returns the tool in a state that is not Approved, stripped of what an approval gave.
-func stated(tool *warder.Tool, state warder.State) *warder.Tool {
-	if tool.State == state && tool.ApprovedBy == "" {
-		return tool
-	}
-	now := *tool
-	now.State, now.Effect, now.Labels = state, warder.EffectUnknown, nil
-	now.ApprovedBy, now.ApprovedAt = "", time.Time{}
-	return &now
+// tool returns a definition that may not be used: its names and its state.
+func (k Key) tool(state warder.State) *warder.Tool {
+	return &warder.Tool{Kind: k.Kind, Server: k.Server, Name: k.Name, Digest: k.Digest, State: state}
 }
 
-func (r *Registry) compile(key Key, tool *warder.Tool) (*compiled, error) {
-	if made, ok := r.compiled.Get(key); ok {
-		return made, nil
+// approved makes the usable form of an approved definition from what the store kept.
+func (r *Registry) approved(a *Approval) (*warder.Tool, error) {
+	tool, err := parse(a.Server, a.Kind, a.Canonical)
+	if err != nil {
+		return nil, err
+	}
+	if KeyOf(tool) != a.Key {
+		return nil, ErrTampered
 	}
 	made, err := compile(tool, r.schemas.Compile)
 	if err != nil {
 		return nil, err
 	}
-	return r.compiled.Add(key, made), nil
+	now := made.complete(tool)
+	now.State, now.Effect, now.Labels = warder.Approved, a.Effect, a.Labels
+	now.ApprovedBy, now.ApprovedAt = a.By, a.At
+	return now, nil
 }

@@ -73,6 +73,13 @@ func (c *Cache[K, V]) Len() int {
 	return n
 }
 
+// Clear forgets every entry.
+func (c *Cache[K, V]) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.young, c.old = make(map[K]V), nil
+}
+
 func (c *Cache[K, V]) put(key K, value V) {
 	if _, ok := c.young[key]; !ok && len(c.young) >= c.size {
 		c.old, c.young = c.young, make(map[K]V)

@@ -22,6 +22,10 @@ func TestCacheKeepsAtMostTwiceItsSize(t *testing.T) {
 	if _, ok := c.Get(1); ok {
 		t.Error("Get(1) found an entry that must have been forgotten")
 	}
+	c.Clear()
+	if n := c.Len(); n != 0 {
+		t.Errorf("after Clear: Len() = %d", n)
+	}
 }
 
 func TestCacheUseKeepsAnEntry(t *testing.T) {

@@ -43,6 +43,7 @@ type Definitions struct {
 	servers sync.Map // server name → *announced
 	views   views
 	shared  *bounded.Cache[[sha256.Size]byte, *names]
+	held    atomic.Int64 // names in all lists that are in use
 }
 
 // NewDefinitions returns an empty memory. The clock may be nil.
@@ -63,8 +64,7 @@ func NewDefinitions(cfg Config, registry Registry, lister Lister, now func() tim
 		cfg: cfg, registry: registry, lister: lister, now: now, start: now(),
 		shared: bounded.New[[sha256.Size]byte, *names](keepNames),
 	}
-	d.views.young.Store(&sync.Map{})
-	d.views.old.Store(&sync.Map{})
+	d.views.forget()
 	return d, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 
@@ -23,13 +24,19 @@ const (
 type item struct {
 	raw    []byte        // as the server wrote it; aliases the message
 	name   string        // empty if it cannot be read
-	tool   *warder.Tool  // in its present state; nil if it cannot be used at all
+	tool   *warder.Tool  // as it was resolved; nil if it cannot be used at all
 	reason warder.Reason // why it may not be used; empty if it may
 }
+
+// maxDefinitions bounds the definitions of one list.
+const maxDefinitions = 10_000
 
 // judge finds the present state of definitions as a server sent them, in their order. For a server
 // that is trusted at first use it pins what nobody decided about. An error says that nothing is known.
 func (d *Definitions) judge(ctx context.Context, server, kind string, raws [][]byte) ([]item, error) {
+	if len(raws) > maxDefinitions {
+		return nil, warder.Fail(warder.CodeUpstreamFailed, "too_many_definitions", nil)
+	}
 	items := make([]item, len(raws))
 	var unknown []*warder.Tool
 	for i, raw := range raws {
@@ -71,7 +78,8 @@ func (d *Definitions) state(it *item, server, kind string, raw []byte) error {
 	}
 	var err error
 	it.name = tool.Name
-	if it.tool, it.reason, err = d.registry.Current(tool); err != nil {
+	it.tool = tool
+	if _, it.reason, err = d.registry.Current(server, kind, tool.Name, tool.Digest); err != nil {
 		return fmt.Errorf("look up definition: %w", err)
 	}
 	return nil
@@ -104,34 +112,53 @@ func ambiguous(items []item) {
 
 // gather adds the definitions to a map by name. A name that is there already with another content
 // becomes unusable.
-func gather(byName map[string]*warder.Tool, items []item) {
+func gather(byName map[string]offer, items []item) {
 	for i := range items {
-		name, tool := items[i].name, items[i].tool
+		name := items[i].name
 		if name == "" {
 			continue
 		}
-		if have, ok := byName[name]; ok && (have == nil || tool == nil || have.Digest != tool.Digest) {
-			tool = nil
+		o := items[i].offer()
+		if have, ok := byName[name]; ok && have != o {
+			o = offer{}
 		}
-		byName[name] = tool
+		byName[name] = o
 	}
 }
 
+func (it *item) offer() offer {
+	if it.tool == nil {
+		return offer{}
+	}
+	return offer{it.tool.Digest, true}
+}
+
 // share returns the one copy of the names of a list, so that ten thousand principals who see the
-// same two thousand tools cost one map.
-func (d *Definitions) share(byName map[string]*warder.Tool) *names {
+// same two thousand tools cost one map. When the different lists hold too many names, all views are
+// forgotten: a server that invents a list for every principal makes the gateway ask it more often.
+func (d *Definitions) share(byName map[string]offer) *names {
 	h := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		o := byName[name]
 		_, _ = h.Write([]byte(name + "\x00")) // a hash never fails
-		if tool := byName[name]; tool != nil {
-			_, _ = h.Write(tool.Digest[:])
-			_, _ = h.Write([]byte(tool.Server + "\x00" + tool.Kind + "\x00"))
-		}
+		_, _ = h.Write(o.digest[:])
 	}
 	var key [sha256.Size]byte
 	h.Sum(key[:0])
-	return d.shared.Add(key, &names{byName: byName})
+	if have, ok := d.shared.Get(key); ok {
+		return have
+	}
+	fresh := &names{byName: byName}
+	if d.held.Add(int64(len(byName))) > maxHeld {
+		d.views.forget()
+		d.shared.Clear()
+	}
+	runtime.AddCleanup(fresh, func(n int) { d.held.Add(int64(-n)) }, len(byName))
+	return d.shared.Add(key, fresh)
 }
+
+// maxHeld bounds the names in all lists that are held, at about 100 bytes each.
+const maxHeld = 2_000_000
 
 // A listMethod says where a list is in its result.
 type listMethod struct{ kind, member, name string }

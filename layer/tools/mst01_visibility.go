@@ -71,13 +71,12 @@ func (c *visibleTarget) definition(ctx context.Context, x *warder.Exchange, kind
 }
 
 func (c *visibleTarget) see(ctx context.Context, x *warder.Exchange, kind, name string) (found, visible bool, err error) {
-	tool, found, err := c.definitions.find(ctx, x, kind, name, false)
+	offered, found, err := c.definitions.find(ctx, x, kind, name, false)
 	if err != nil || !found {
 		return false, false, err
 	}
-	if tool == nil { // there is something, but nothing that can be looked at
-		tool = &warder.Tool{Kind: kind, Server: x.Server.Name, Name: name}
-	} else if tool, _, err = c.definitions.registry.Current(tool); err != nil {
+	tool, _, err := c.definitions.registry.Current(x.Server.Name, kind, name, offered.digest)
+	if err != nil {
 		return true, false, fmt.Errorf("look up definition: %w", err)
 	}
 	visible, err = c.visibility.Visible(ctx, x, tool)
@@ -216,7 +215,7 @@ func rawsOf(list []namedRaw) [][]byte {
 func (c *visibleList) tool(x *warder.Exchange, m listMethod, raw []byte) (*warder.Tool, error) {
 	if m.kind == kindTool || m.kind == kindPrompt {
 		if tool, err := c.definitions.registry.Resolve(x.Server.Name, m.kind, raw); err == nil {
-			current, _, err := c.definitions.registry.Current(tool)
+			current, _, err := c.definitions.registry.Current(tool.Server, tool.Kind, tool.Name, tool.Digest)
 			if err != nil {
 				return nil, fmt.Errorf("look up definition: %w", err)
 			}

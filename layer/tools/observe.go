@@ -16,7 +16,7 @@ func (d *Definitions) observe(x *warder.Exchange, kind string, items []item) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if cursor == "" {
-		v.page = &pages{asOf: asOf, byName: make(map[string]*warder.Tool, len(items))}
+		v.page = &pages{asOf: asOf, byName: make(map[string]offer, len(items))}
 	} else if v.page == nil || v.page.next != cursor {
 		v.page = nil // not the list we followed
 	}
@@ -44,8 +44,7 @@ func (v *view) overlay(items []item) {
 	list := v.latest.Load()
 	for i := range items {
 		have, ok := list.byName[items[i].name]
-		same := ok && have != nil && items[i].tool != nil && have.Digest == items[i].tool.Digest
-		if !same && items[i].name != "" {
+		if items[i].name != "" && (!ok || have != items[i].offer()) {
 			v.latest.CompareAndSwap(list, &listing{names: list.names, asOf: never})
 			return
 		}

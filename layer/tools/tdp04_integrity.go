@@ -26,22 +26,22 @@ func (c *approvedTarget) Intercept(ctx context.Context, x *warder.Exchange) (war
 	if !ok || kind != kindTool && kind != kindPrompt {
 		return warder.Continue(), nil
 	}
-	tool, found, err := c.definitions.find(ctx, x, kind, name, true)
+	offered, found, err := c.definitions.find(ctx, x, kind, name, true)
 	if err != nil {
 		return undecided(err)
 	}
 	if !found {
 		return warder.Refuse(warder.CodeNotFound, "definition_unknown", "the server offers no "+kind+" "+quoted(name)), nil
 	}
-	if tool == nil {
+	if !offered.usable {
 		return quarantine(x, kind, name, reasonInvalid, "the definition is not acceptable or shares its name"), nil
 	}
-	current, reason, err := c.definitions.registry.Current(tool)
+	current, reason, err := c.definitions.registry.Current(x.Server.Name, kind, name, offered.digest)
 	if err != nil {
 		return undecided(fmt.Errorf("look up definition: %w", err))
 	}
 	if reason != "" || current.State != warder.Approved {
-		return quarantine(x, kind, name, reason, "digest "+hex.EncodeToString(tool.Digest[:])), nil
+		return quarantine(x, kind, name, reason, "digest "+hex.EncodeToString(offered.digest[:])), nil
 	}
 	x.Tool = current
 	return warder.Continue(), nil

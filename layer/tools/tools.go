@@ -61,11 +61,11 @@ type Registry interface {
 	// can never be approved.
 	Resolve(server, kind string, raw []byte) (*warder.Tool, error)
 
-	// Current returns a definition in its present state; the reason is empty if it is approved. An
-	// error says that nothing is known.
-	Current(tool *warder.Tool) (*warder.Tool, warder.Reason, error)
+	// Current returns the definition of a digest in its present state; the reason is empty if it is
+	// approved, and only then it is complete. An error says that nothing is known.
+	Current(server, kind, name string, digest warder.Digest) (*warder.Tool, warder.Reason, error)
 
-	// Pin approves those definitions about whose name nobody ever decided.
+	// Pin approves those resolved definitions about whose name nobody ever decided.
 	Pin(ctx context.Context, tools []*warder.Tool) error
 }
 

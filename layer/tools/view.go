@@ -40,18 +40,24 @@ type listing struct {
 	asOf int64
 }
 
-// names maps the names of a list to their definitions. A nil definition is one that cannot be used:
-// not acceptable in itself, or one of several of that name. Names are shared by all who were shown
+// names maps the names of a list to what was offered under them. It is shared by all who were shown
 // the same list, and never changed.
 type names struct {
-	byName map[string]*warder.Tool
+	byName map[string]offer
+}
+
+// An offer is the digest of a definition. An offer that is not usable is of a definition that is not
+// acceptable in itself, or one of several of that name.
+type offer struct {
+	digest warder.Digest
+	usable bool
 }
 
 // pages is the part of a list that a client has seen so far.
 type pages struct {
 	next   string // cursor of the page that continues it
 	asOf   int64
-	byName map[string]*warder.Tool
+	byName map[string]offer
 }
 
 // views holds the views used lately in two generations: when the young one is full, the old one is
@@ -60,6 +66,15 @@ type views struct {
 	young, old atomic.Pointer[sync.Map]
 	mu         sync.Mutex
 	size       int
+}
+
+// forget drops every view.
+func (v *views) forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.young.Store(&sync.Map{})
+	v.old.Store(&sync.Map{})
+	v.size = 0
 }
 
 func (v *views) get(key viewKey, announced func(string) *announced) *view {
@@ -89,28 +104,28 @@ func (v *views) get(key viewKey, announced func(string) *announced) *view {
 }
 
 // find returns what the server of the exchange now offers under a name; ok is false if there is
-// nothing, and the tool is nil if what there is cannot be used. The list behind the answer is at most
+// nothing. The list behind the answer is at most
 // Config.Refresh old and younger than the last change that the server announced. With again, a list
 // that lacks the name is fetched again unless it is younger than retryUnknown.
-func (d *Definitions) find(ctx context.Context, x *warder.Exchange, kind, name string, again bool) (tool *warder.Tool, ok bool, err error) {
+func (d *Definitions) find(ctx context.Context, x *warder.Exchange, kind, name string, again bool) (o offer, ok bool, err error) {
 	if x.Server == nil {
-		return nil, false, errNoServer
+		return o, false, errNoServer
 	}
 	v := d.views.get(keyOf(x, kind), d.announced)
 	list := v.latest.Load()
 	if oldest := d.clock(d.now()) - int64(d.cfg.Refresh); !v.younger(list, kind, oldest) {
 		if list, err = d.refresh(ctx, x, v, kind, oldest); err != nil {
-			return nil, false, err
+			return o, false, err
 		}
 	}
-	if tool, ok = list.byName[name]; ok || !again {
-		return tool, ok, nil
+	if o, ok = list.byName[name]; ok || !again {
+		return o, ok, nil
 	}
 	if list, err = d.recent(ctx, x, kind); err != nil {
-		return nil, false, err
+		return o, false, err
 	}
-	tool, ok = list.byName[name]
-	return tool, ok, nil
+	o, ok = list.byName[name]
+	return o, ok, nil
 }
 
 // recent returns a list that is not older than retryUnknown. Names that are missing and names that
@@ -169,7 +184,7 @@ func (d *Definitions) refresh(ctx context.Context, x *warder.Exchange, v *view, 
 		if err != nil {
 			return nil, err
 		}
-		byName := make(map[string]*warder.Tool, len(items))
+		byName := make(map[string]offer, len(items))
 		gather(byName, items)
 		list.names = d.share(byName)
 		v.put(list)
