@@ -134,6 +134,8 @@ func (v *verifier) damage(d *wal.Damage) {
 		p.Detail = fmt.Sprintf("record %d is followed by record %d", int64(d.Seq)-1, d.Found)
 	case wal.DamageOrder:
 		p.Kind, p.Detail = ProblemReordered, fmt.Sprintf("record %d stands where record %d belongs", d.Found, d.Seq)
+		p.Seq = d.Found
+		v.found(d.Found)
 	case wal.DamageTorn:
 		p.Kind, p.Until = ProblemTorn, d.Seq+1
 		v.report.Warnings = append(v.report.Warnings, p)
@@ -148,6 +150,24 @@ func (v *verifier) damage(d *wal.Damage) {
 		p.Kind, p.Detail = ProblemEdited, "checksum"
 	}
 	v.problem(p)
+}
+
+// found takes a record that turned up elsewhere out of the deleted ones.
+func (v *verifier) found(seq uint64) {
+	for i, p := range v.report.Problems {
+		if p.Kind != ProblemDeleted || seq < p.Seq || seq >= p.Until {
+			continue
+		}
+		before, behind := p, p
+		before.Until, behind.Seq = seq, seq+1
+		v.report.Problems = slices.Delete(v.report.Problems, i, i+1)
+		for _, rest := range []Problem{before, behind} {
+			if rest.Seq < rest.Until {
+				v.problem(rest)
+			}
+		}
+		return
+	}
 }
 
 // record compares one sound record with the tree.
@@ -216,6 +236,20 @@ func (v *verifier) finish() {
 		})
 	}
 	slices.SortStableFunc(v.report.Problems, func(a, b Problem) int { return cmp.Compare(a.Seq, b.Seq) })
+	v.report.Problems = joined(v.report.Problems)
+}
+
+// joined makes one problem of neighbouring records that were moved together.
+func joined(ps []Problem) []Problem {
+	out := ps[:0]
+	for _, p := range ps {
+		if n := len(out); n > 0 && p.Kind == ProblemReordered && out[n-1].Kind == p.Kind && out[n-1].Until == p.Seq {
+			out[n-1].Until = p.Until
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // classify tells edited, deleted, inserted and moved records apart by looking for each print

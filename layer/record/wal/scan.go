@@ -219,7 +219,9 @@ func (s *scanner) place(r Record) bool {
 	if d.Kind != "" && !s.yield(Record{}, &d) {
 		return false
 	}
-	s.next, s.chain = r.Seq+1, r.Chain
+	if d.Kind != DamageOrder { // a misplaced record says nothing about those behind it
+		s.next, s.chain = r.Seq+1, r.Chain
+	}
 	return s.yield(r, nil)
 }
 
