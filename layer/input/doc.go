@@ -60,6 +60,9 @@ type Config struct {
 	// 9007199254740991, the largest integer every JSON reader keeps.
 	MaxNumber float64 `yaml:"max_number"`
 
+	// Patterns are allow-lists for single arguments, beyond what their schema says.
+	Patterns []Pattern `yaml:"patterns"`
+
 	// OpenArguments names servers whose tools may be called with arguments their schema does not
 	// declare. Meant for servers that read undeclared arguments; weakens INV-04.
 	OpenArguments []string `yaml:"open_arguments"`
@@ -72,6 +75,14 @@ type Config struct {
 	// AllowMeta lists further keys of _meta to forward: whole keys, or beginnings that end in "/" or
 	// ".", such as "claudecode/". Reserved keys (modelcontextprotocol, mcp) cannot be listed.
 	AllowMeta []string `yaml:"allow_meta"`
+}
+
+// A Pattern says what one argument of one tool may be.
+type Pattern struct {
+	Server   string `yaml:"server"`   // server name
+	Tool     string `yaml:"tool"`     // tool, as the server names it
+	Argument string `yaml:"argument"` // RFC 6901 pointer into the arguments, such as "/path"
+	Allow    string `yaml:"allow"`    // RE2 expression that the whole text must match; numbers and booleans as written
 }
 
 // Default returns the defaults.
@@ -103,6 +114,8 @@ func (c Config) Check() error {
 			errs = append(errs, fmt.Errorf("input.allow_meta[%d]: %q cannot be allowed", i, key))
 		}
 	}
+	_, err := compilePatterns(c.Patterns)
+	errs = append(errs, err)
 	return errors.Join(errs...)
 }
 
@@ -150,6 +163,10 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if err != nil {
 		return warder.Layer{}, fmt.Errorf("load message forms: %w", err)
 	}
+	patterns, err := compilePatterns(cfg.Patterns)
+	if err != nil {
+		return warder.Layer{}, err
+	}
 	answers := schema.NewCache(256, schema.Options{Closed: true})
 	return warder.Layer{
 		Name: "input",
@@ -157,7 +174,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 			&budget{depth: cfg.MaxDepth, values: cfg.MaxValues},
 			newCaps(cfg),
 			newUnknown(cfg, rules),
-			&arguments{answers: answers, questions: deps.Questions},
+			&arguments{answers: answers, questions: deps.Questions, patterns: patterns},
 		},
 		Response: []warder.Interceptor{&structured{}},
 	}, nil

@@ -18,6 +18,7 @@ import (
 type arguments struct {
 	answers   *schema.Cache
 	questions Questions // may be nil
+	patterns  patterns
 }
 
 // structured refuses results whose structuredContent breaks the output schema of the approved
@@ -46,6 +47,9 @@ func (c *arguments) Intercept(_ context.Context, x *warder.Exchange) (warder.Dec
 	case m.Method == wire.MethodToolsCall:
 		if d, err := tool(x, m); err != nil || d.Verdict != warder.Pass {
 			return d, err
+		}
+		if d := c.patterns.judge(x.Tool, wire.At(m, m.Params.Get("arguments"))); d.Verdict != warder.Pass {
+			return d, nil
 		}
 	case m.Method == wire.MethodPromptsGet:
 		if d, err := prompt(x, m); err != nil || d.Verdict != warder.Pass {

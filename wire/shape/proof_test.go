@@ -26,7 +26,7 @@ var differences = []string{
 }
 
 // schemaFolder finds the published schemas; the repository holds no copy.
-func schemaFolder(t *testing.T) string {
+func schemaFolder(t testing.TB) string {
 	t.Helper()
 	for _, dir := range []string{os.Getenv("WARDER_MCP_SCHEMA"), "../../../shared/data/mcp-schema"} {
 		if dir == "" {
@@ -43,7 +43,7 @@ func schemaFolder(t *testing.T) string {
 
 // A judge compares Warder's verdict with the schema's and counts.
 type judge struct {
-	t         *testing.T
+	t         testing.TB
 	rev       warder.Revision
 	set       *shape.Set
 	published *published
@@ -134,7 +134,7 @@ func anyFormat(raw []byte) bool {
 	return false
 }
 
-func newJudge(t *testing.T, dir string, set *shape.Set, rev warder.Revision) *judge {
+func newJudge(t testing.TB, dir string, set *shape.Set, rev warder.Revision) *judge {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, string(rev)+".schema.json"))
 	if err != nil {
@@ -433,4 +433,40 @@ func (j *judge) failures() {
 		judgeOne("instance", encode(instance))
 		mutants(instance, judgeOne)
 	}
+}
+
+// FuzzPublished looks for a message that Warder admits and the published schema refuses.
+func FuzzPublished(f *testing.F) {
+	dir, set := schemaFolder(f), load(f)
+	var judges []*judge
+	var cases [][]methodCase
+	for _, rev := range warder.Revisions() {
+		j := newJudge(f, dir, set, rev)
+		judges, cases = append(judges, j), append(cases, j.cases())
+		for i, c := range j.cases() {
+			if i%4 == 0 {
+				m := j.published.instances(j.published.defs[c.name].(map[string]any))[0].(map[string]any)
+				m["jsonrpc"], m["id"] = "2.0", i
+				f.Add(encode(m), uint8(len(judges)-1), uint8(i))
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw []byte, rev, which uint8) {
+		m, err := wire.Decode(raw, wire.Limits{})
+		if err != nil || m.IsAnswer() {
+			return
+		}
+		j := judges[int(rev)%len(judges)]
+		c := cases[int(rev)%len(judges)][int(which)%len(cases[int(rev)%len(judges)])]
+		want := shape.Notification
+		if m.Kind == warder.KindRequest {
+			want = shape.Request
+		}
+		if m.Method != c.method || set.Lookup(j.rev, c.from, m.Method) != want {
+			return
+		}
+		if _, ok := set.CheckMessage(shape.Query{Revision: j.rev, From: c.from, Method: m.Method}, m); ok && !j.admits(raw, c.envelope...) {
+			t.Errorf("%s %s: Warder admits what the schema refuses: %s", j.rev, c.name, raw)
+		}
+	})
 }
