@@ -93,7 +93,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	}, nil
 }
 
-// Controls holds the state that the phases of each control share.
+// A controls holds the state that the phases of each control share.
 type controls struct {
 	rates      *rates
 	loops      *loops

@@ -180,3 +180,39 @@ func BenchmarkSchemas(b *testing.B) {
 		}
 	}
 }
+
+// Whatever a server sends, no judge of definitions and questions panics, and nothing that names
+// another document passes.
+func FuzzJudges(f *testing.F) {
+	for _, s := range []string{
+		`{"name":"x","inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"}}}}`,
+		`{"inputSchema":{"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#"}}}}`, `{"inputSchema":{"$ref":"x"}}`,
+		`{"mode":"form","requestedSchema":{"properties":{"a":{"type":"string"}}},"url":"https://a@b"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	c := newSchemas(Schemas{Work: 10_000}, wire.Limits{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if wire.Validate(raw, wire.Limits{Depth: 40}) != nil {
+			return
+		}
+		v := wire.Parse(raw)
+		start := time.Now()
+		bad := c.inspect(v)
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("judging took %v", took)
+		}
+		if bad.rule == "" {
+			if ref, ok := v.Get("inputSchema").Get("$ref").Text(); ok && !strings.HasPrefix(ref, "#") {
+				t.Errorf("a reference to %q passed", ref)
+			}
+		}
+		_ = judgeForm(v)
+		if d := judgeLink(v.Get("url")); d.Verdict == warder.Pass {
+			if link, _ := v.Get("url").Text(); !strings.HasPrefix(strings.ToLower(link), "http") {
+				t.Errorf("the link %q passed", link)
+			}
+		}
+		_ = (features{}).forbidden(message(t, `{"jsonrpc":"2.0","id":1,"method":"x"}`), v)
+	})
+}

@@ -14,11 +14,11 @@ import (
 // Deprecated turns on features that the protocol is giving up (SEP-2577, SEP-2596). All are off
 // unless named.
 type Deprecated struct {
-	Roots    bool     `yaml:"roots"`    // true lets servers ask for the client's roots
-	Sampling bool     `yaml:"sampling"` // true lets servers ask the client's model, within the budget
-	Logging  bool     `yaml:"logging"`  // true lets servers send protocol log messages
-	HTTPSSE  bool     `yaml:"http_sse"` // true lets clients use the HTTP+SSE transport of 2024-11-05
-	Budget   Sampling `yaml:"sampling_budget"`
+	Roots    bool     `yaml:"roots"`           // true lets servers ask for the client's roots
+	Sampling bool     `yaml:"sampling"`        // true lets servers ask the client's model, within the budget
+	Logging  bool     `yaml:"logging"`         // true lets servers send protocol log messages
+	HTTPSSE  bool     `yaml:"http_sse"`        // true lets clients use the HTTP+SSE transport of 2024-11-05
+	Budget   Sampling `yaml:"sampling_budget"` // what servers may ask of the model where sampling is on
 }
 
 // Sampling is what servers may ask of a caller's model. A zero field means the default.

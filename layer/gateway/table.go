@@ -68,12 +68,13 @@ func newClock(now func() time.Time) clock { return clock{now, now().Add(-time.Na
 
 func (c clock) since() int64 { return int64(c.now().Sub(c.base)) }
 
-// Buckets are token buckets under keys, in a table of fixed size without locks. Each is kept as the
-// one instant at which it will be full again (the generic cell rate algorithm, ITU-T I.371), so a
+// A buckets holds token buckets under keys, in a table of fixed size without locks. Each is kept as
+// the one instant at which it will be full again (the generic cell rate algorithm, ITU-T I.371), so a
 // full bucket needs no place: its place is taken by the next key that needs one. When all places of
 // a key are taken by buckets that are not full, the answer is "no": the table fails closed.
 //
-// Two callers that meet in one place at the same instant may err by one token; nothing else can.
+// When a place changes hands in the very instant in which its old key returns, one token may be
+// counted for the wrong key, or a key may start with a second full bucket; nothing else can go wrong.
 type buckets struct {
 	slots []bucket
 	mask  uint64
@@ -124,8 +125,8 @@ func (b *buckets) find(key uint64, now int64) *bucket {
 	}
 	for i := range set {
 		old := set[i].key.Load()
-		if set[i].full.Load() <= now && set[i].key.CompareAndSwap(old, key) {
-			return &set[i]
+		if old == key || set[i].full.Load() <= now && set[i].key.CompareAndSwap(old, key) || set[i].key.Load() == key {
+			return &set[i] // or another caller has just taken it for the same key
 		}
 	}
 	return nil
