@@ -158,6 +158,9 @@ func (f *flow) opening() *warder.Error {
 	}
 	x.Client.Capabilities = bytesClone(x.Request.At(x.Request.Params.Get("capabilities")))
 	f.sess.settle(x)
+	if f.sess.id == "" {
+		f.g.sessions.adopt(f.sess)
+	}
 	x.Session = f.sess.digest
 	return nil
 }

@@ -218,6 +218,17 @@ func (st *Sessions) open(owner, endpoint string) (*session, *warder.Error) {
 	return s, nil
 }
 
+// adopt makes the one session of a pipe known by its public digest. It has no id, so nothing that comes
+// through another door can find it, and it lives as long as its pipe.
+func (st *Sessions) adopt(s *session) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if _, known := st.byName[s.digest]; !known {
+		st.byName[s.digest] = s
+		st.owners[s.owner]++
+	}
+}
+
 // digestOf names a session without revealing its id.
 func digestOf(id string) string {
 	sum := sha256.Sum256([]byte(id))
@@ -304,7 +315,7 @@ func (st *Sessions) sweep(ctx context.Context) {
 		var dead []*session
 		st.mu.RLock()
 		for _, s := range st.byName {
-			if s.lastUsed.Load() < limit && s.quiet() {
+			if s.id != "" && s.lastUsed.Load() < limit && s.quiet() {
 				dead = append(dead, s)
 			}
 		}

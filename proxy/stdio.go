@@ -77,7 +77,7 @@ func (g *Gate) newPipe(door warder.Door, endpoint string, conn func() warder.Con
 func (p *pipe) shut() {
 	p.sess.shut()
 	p.calls.Wait()
-	p.g.sessionEnded(p.sess)
+	p.g.sessions.close(p.sess)
 }
 
 // take carries one message. Requests run beside each other; everything else runs in the order of

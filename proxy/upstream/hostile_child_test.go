@@ -90,7 +90,7 @@ func TestFlood(t *testing.T) {
 	var failure error
 	for _, err := range l.Call(t.Context(), callTool(t, false, `1`, "x", ""), nil) {
 		if n++; n == 1 {
-			time.Sleep(300 * time.Millisecond) // a slow reader
+			waitFlooded(t, l) // a slow reader
 		}
 		failure = err
 	}
@@ -100,6 +100,27 @@ func TestFlood(t *testing.T) {
 	if !alive(l) {
 		t.Errorf("the link died: %v", l.Err())
 	}
+}
+
+// waitFlooded waits until the only call of a link was given up.
+func waitFlooded(t *testing.T, l Link) {
+	t.Helper()
+	m := l.(*mux)
+	for range 1000 {
+		m.mu.Lock()
+		for _, c := range m.calls {
+			c.mu.Lock()
+			over := c.over
+			c.mu.Unlock()
+			if over {
+				m.mu.Unlock()
+				return
+			}
+		}
+		m.mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the call was not given up")
 }
 
 // TestManyCalls proves that concurrent calls with equal ids over one child get their own answers.

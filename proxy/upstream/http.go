@@ -43,6 +43,7 @@ const (
 type client struct {
 	srv       *Server
 	transport *http.Transport
+	keeper    *keeper // for POSTs over plain HTTP/1.1; nil where there is none
 
 	accept, acceptStream, identity, contentType, agent []string
 }
@@ -56,6 +57,7 @@ func newClient(s *Server) (*client, error) {
 	return &client{
 		srv:          s,
 		transport:    newTransport(s.cfg, dialer, tlsConfig),
+		keeper:       newKeeper(s.cfg, dialer.DialContext),
 		accept:       []string{"application/json, text/event-stream"},
 		acceptStream: []string{"text/event-stream"},
 		identity:     []string{"identity"},
@@ -97,16 +99,7 @@ func (s *Server) dialRules() []safedial.Rule {
 // do sends one request without following redirects. The error is a *warder.Error, or wraps that of
 // ctx.
 func (c *client) do(ctx context.Context, method string, u *url.URL, hdr http.Header, body *payload) (*http.Response, error) {
-	req := (&http.Request{
-		Method: method, URL: u, Host: u.Host, Header: hdr,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
-	if body != nil {
-		req.ContentLength = int64(body.size())
-		req.Body = &reader{left: *body}
-		req.GetBody = func() (io.ReadCloser, error) { return &reader{left: *body}, nil }
-	}
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.send(ctx, method, u, hdr, body)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ended(ctx)
@@ -118,6 +111,30 @@ func (c *client) do(ctx context.Context, method string, u *url.URL, hdr http.Hea
 		return nil, failf(ReasonEncoding, "content-encoding %.40q", strings.Join(enc, ","))
 	}
 	return resp, nil
+}
+
+func (c *client) send(ctx context.Context, method string, u *url.URL, hdr http.Header, body *payload) (*http.Response, error) {
+	if c.keeper != nil && method == http.MethodPost && u.Scheme == "http" {
+		return c.keeper.do(ctx, u, hdr, body)
+	}
+	req := (&http.Request{
+		Method: method, URL: u, Host: u.Host, Header: hdr,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	if body != nil {
+		req.ContentLength = int64(body.size())
+		req.Body = &reader{left: *body}
+		req.GetBody = func() (io.ReadCloser, error) { return &reader{left: *body}, nil }
+	}
+	return c.transport.RoundTrip(req)
+}
+
+// close closes idle connections.
+func (c *client) close() {
+	c.transport.CloseIdleConnections()
+	if c.keeper != nil {
+		c.keeper.close()
+	}
 }
 
 // unreachable tells a connection that never was from one that broke.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -81,7 +82,7 @@ func listen(t *testing.T, h http.Handler) string {
 
 func newServer(t *testing.T, cfg Config) *Server {
 	t.Helper()
-	s, err := New("test", cfg, Options{})
+	s, err := New("test", cfg, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -209,6 +209,9 @@ func (s *Server) openEra(ctx context.Context, init Init, modern, pooled bool) (l
 }
 
 func (s *Server) noteEra(modern bool, l liveLink, err error) {
+	if err != nil {
+		s.log.LogAttrs(s.base, slog.LevelDebug, "era not opened", slog.Bool("modern", modern), slog.String("error", cut(err.Error(), 500)))
+	}
 	was := s.known()
 	switch {
 	case err == nil && modern:

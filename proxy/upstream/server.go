@@ -289,7 +289,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.mu.Unlock()
 	s.stop()
 	if s.http != nil {
-		s.http.transport.CloseIdleConnections()
+		s.http.close()
 	}
 	return s.drain(ctx)
 }

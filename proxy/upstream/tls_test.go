@@ -122,7 +122,6 @@ func TestSessionMemory(t *testing.T) {
 	h.mu.Lock()
 	h.log = nil
 	h.mu.Unlock()
-	s.http.transport.CloseIdleConnections()
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / sessions
