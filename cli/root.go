@@ -67,7 +67,11 @@ func Root() *cobra.Command {
 		&cobra.Group{ID: "setup", Title: "Set up"},
 	)
 	root.AddCommand(
-		checkCommand(), configCommand(), controlsCommand(), versionCommand(),
+		upCommand(), serveCommand(), wrapCommand(), connectCommand(),
+		toolsCommand(), tokenCommand(),
+		controlsCommand(), versionCommand(),
+		checkCommand(), configCommand(),
+		sampleCommand(),
 	)
 	return root
 }
