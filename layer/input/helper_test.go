@@ -9,28 +9,28 @@ import (
 	"github.com/warder-mcp/warder/wire/shape"
 )
 
-func decode(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func decode(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatalf("decode %.200s: %v", raw, err)
+		tb.Fatalf("decode %.200s: %v", raw, err)
 	}
 	return m
 }
 
 // approved is a tool as the registry would pin it.
-func approved(t testing.TB, input, output string) *warder.Tool {
-	t.Helper()
+func approved(tb testing.TB, input, output string) *warder.Tool {
+	tb.Helper()
 	tool := &warder.Tool{Kind: "tool", Server: "notes", Name: "echo", State: warder.Approved}
 	tool.Definition = []byte(`{"inputSchema":` + input + `,"name":"echo"}`)
 	compiled, err := schema.Compile([]byte(input), schema.Options{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	tool.Input = compiled
 	if output != "" {
 		if compiled, err = schema.Compile([]byte(output), schema.Options{}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		tool.Output = compiled
 	}
@@ -45,56 +45,56 @@ const echoInput = `{"type":"object","properties":{"text":{"type":"string"},"n":{
 const modernMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
 
 // called is a tools/call of the newest revision with these arguments.
-func called(t testing.TB, arguments string) *warder.Exchange {
-	t.Helper()
-	x := sent(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":`+arguments+`,`+modernMeta+`}}`)
-	x.Tool = approved(t, echoInput, "")
+func called(tb testing.TB, arguments string) *warder.Exchange {
+	tb.Helper()
+	x := sent(tb, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":`+arguments+`,`+modernMeta+`}}`)
+	x.Tool = approved(tb, echoInput, "")
 	return x
 }
 
-func sent(t testing.TB, raw string) *warder.Exchange {
-	t.Helper()
-	m := decode(t, raw)
+func sent(tb testing.TB, raw string) *warder.Exchange {
+	tb.Helper()
+	m := decode(tb, raw)
 	return &warder.Exchange{Revision: warder.Revision20260728, Inbound: m, Request: m, Principal: &warder.Principal{Subject: "alice"}}
 }
 
-func judge(t testing.TB, c warder.Interceptor, x *warder.Exchange) warder.Decision {
-	t.Helper()
-	d, err := c.Intercept(t.Context(), x)
+func judge(tb testing.TB, c warder.Interceptor, x *warder.Exchange) warder.Decision {
+	tb.Helper()
+	d, err := c.Intercept(tb.Context(), x)
 	if err != nil {
-		t.Fatalf("%s: %v", c.Control(), err)
+		tb.Fatalf("%s: %v", c.Control(), err)
 	}
 	return d
 }
 
-func mustRefuse(t testing.TB, d warder.Decision, code warder.Code, reason warder.Reason) {
-	t.Helper()
+func mustRefuse(tb testing.TB, d warder.Decision, code warder.Code, reason warder.Reason) {
+	tb.Helper()
 	if d.Verdict != warder.Deny || d.Code != code || d.Reason != reason {
-		t.Errorf("got %s %s %s (%s), want deny %s %s", d.Verdict, d.Code, d.Reason, d.Detail, code, reason)
+		tb.Errorf("got %s %s %s (%s), want deny %s %s", d.Verdict, d.Code, d.Reason, d.Detail, code, reason)
 	}
 }
 
-func mustPass(t testing.TB, d warder.Decision) {
-	t.Helper()
+func mustPass(tb testing.TB, d warder.Decision) {
+	tb.Helper()
 	if d.Verdict != warder.Pass {
-		t.Errorf("got %s %s (%s), want pass", d.Verdict, d.Reason, d.Detail)
+		tb.Errorf("got %s %s (%s), want pass", d.Verdict, d.Reason, d.Detail)
 	}
 }
 
 // mustFail proves that a control that cannot decide returns an error, which the runner turns into a
 // denial.
-func mustFail(t testing.TB, c warder.Interceptor, x *warder.Exchange) {
-	t.Helper()
-	if d, err := c.Intercept(t.Context(), x); err == nil {
-		t.Errorf("got %s and no error, want an error, which denies", d.Verdict)
+func mustFail(tb testing.TB, c warder.Interceptor, x *warder.Exchange) {
+	tb.Helper()
+	if d, err := c.Intercept(tb.Context(), x); err == nil {
+		tb.Errorf("got %s and no error, want an error, which denies", d.Verdict)
 	}
 }
 
-func loadRules(t testing.TB) *shape.Set {
-	t.Helper()
+func loadRules(tb testing.TB) *shape.Set {
+	tb.Helper()
 	rules, err := shape.Load()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return rules
 }

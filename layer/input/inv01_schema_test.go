@@ -27,11 +27,11 @@ func newArguments(q Questions) *arguments {
 }
 
 // answer is a client's answer to an elicitation, in a stateful revision.
-func answer(t testing.TB, result string) *warder.Exchange {
-	t.Helper()
-	x := sent(t, `{"jsonrpc":"2.0","id":7,"result":`+result+`}`)
+func answer(tb testing.TB, result string) *warder.Exchange {
+	tb.Helper()
+	x := sent(tb, `{"jsonrpc":"2.0","id":7,"result":`+result+`}`)
 	x.Revision = warder.Revision20251125
-	x.Question = decode(t, `{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":`+form+`}`)
+	x.Question = decode(tb, `{"jsonrpc":"2.0","id":7,"method":"elicitation/create","params":`+form+`}`)
 	return x
 }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/warder-mcp/warder/wire"
 )
 
-func newHygiene(t testing.TB) *hygiene {
-	t.Helper()
+func newHygiene(tb testing.TB) *hygiene {
+	tb.Helper()
 	c, err := newCleaner(4096)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &hygiene{c}
 }

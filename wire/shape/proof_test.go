@@ -26,8 +26,8 @@ var differences = []string{
 }
 
 // schemaFolder finds the published schemas; the repository holds no copy.
-func schemaFolder(t testing.TB) string {
-	t.Helper()
+func schemaFolder(tb testing.TB) string {
+	tb.Helper()
 	for _, dir := range []string{os.Getenv("WARDER_MCP_SCHEMA"), "../../../shared/data/mcp-schema"} {
 		if dir == "" {
 			continue
@@ -36,7 +36,7 @@ func schemaFolder(t testing.TB) string {
 			return dir
 		}
 	}
-	t.Skip("NOT EXERCISED: agreement with the published JSON Schemas of the five revisions; " +
+	tb.Skip("NOT EXERCISED: agreement with the published JSON Schemas of the five revisions; " +
 		"set WARDER_MCP_SCHEMA to the folder that holds REVISION.schema.json")
 	return ""
 }
@@ -134,17 +134,17 @@ func anyFormat(raw []byte) bool {
 	return false
 }
 
-func newJudge(t testing.TB, dir string, set *shape.Set, rev warder.Revision) *judge {
-	t.Helper()
+func newJudge(tb testing.TB, dir string, set *shape.Set, rev warder.Revision) *judge {
+	tb.Helper()
 	raw, err := os.ReadFile(filepath.Join(dir, string(rev)+".schema.json"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	p, err := readPublished(raw)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &judge{t: t, rev: rev, set: set, published: p, resolved: map[string]*jsonschema.Resolved{}, strict: map[string]int{}}
+	return &judge{t: tb, rev: rev, set: set, published: p, resolved: map[string]*jsonschema.Resolved{}, strict: map[string]int{}}
 }
 
 // TestPublished proves that Warder and the published schemas agree on every definition and every

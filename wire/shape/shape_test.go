@@ -12,20 +12,20 @@ import (
 	"github.com/warder-mcp/warder/wire/shape"
 )
 
-func load(t testing.TB) *shape.Set {
-	t.Helper()
+func load(tb testing.TB) *shape.Set {
+	tb.Helper()
 	set, err := shape.Load()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return set
 }
 
-func decode(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func decode(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatalf("decode %.200s: %v", raw, err)
+		tb.Fatalf("decode %.200s: %v", raw, err)
 	}
 	return m
 }
