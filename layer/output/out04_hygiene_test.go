@@ -73,7 +73,7 @@ func TestOUT04(t *testing.T) {
 	})
 	t.Run("deny_corpus", func(t *testing.T) {
 		t.Parallel()
-		files, err := filepath.Glob("testdata/out04/*.txt")
+		files, err := filepath.Glob("testdata/traces/*.txt")
 		if err != nil || len(files) < 15 {
 			t.Fatalf("corpus: %d files, %v", len(files), err)
 		}
@@ -148,7 +148,7 @@ func TestOUT04(t *testing.T) {
 }
 
 func FuzzClean(f *testing.F) {
-	files, _ := filepath.Glob("testdata/out04/*.txt")
+	files, _ := filepath.Glob("testdata/traces/*.txt")
 	for _, file := range files {
 		trace, err := os.ReadFile(file)
 		if err != nil {
@@ -170,7 +170,7 @@ func FuzzClean(f *testing.F) {
 
 func BenchmarkOUT04(b *testing.B) {
 	h := newHygiene(b)
-	trace, err := os.ReadFile("testdata/out04/python.txt")
+	trace, err := os.ReadFile("testdata/traces/python.txt")
 	if err != nil {
 		b.Fatal(err)
 	}
