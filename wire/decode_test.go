@@ -400,6 +400,30 @@ func TestDecodeReuse(t *testing.T) {
 	}
 }
 
+// TestDecodeManySiblings: the keys of one object must not collide with those of its neighbours.
+func TestDecodeManySiblings(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&b, `"m%d":{},`, i)
+	}
+	object := "{" + b.String() + `"last":1}`
+	mustDecode(t, `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":[`+object+","+object+`],"b":`+object+`}}`)
+}
+
+func TestValidID(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]bool{
+		`0`: true, `-1`: true, `"0"`: true, `""`: true, `9007199254740991`: true,
+		``: false, `01`: false, `-01`: false, `-0`: false, `-`: false, `+1`: false, `1e3`: false, `null`: false, `"`: false,
+		`00000000000000000001`: false, `９`: false,
+	} {
+		if got := ValidID([]byte(raw)); got != want {
+			t.Errorf("ValidID(%s) = %v, want %v", raw, got, want)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]warder.Reason{
