@@ -18,7 +18,7 @@ const maxCAFile = 4 << 20
 // Client configures TLS of outgoing connections.
 type Client struct {
 	CAFile     string   `yaml:"ca_file"`     // authorities in PEM; empty: those of the system
-	Pins       []string `yaml:"pins"`        // "sha256/BASE64" of public keys (SPKI, RFC 7469 section 2.4), one of which must be in the verified chain; list old and new while rotating
+	Pins       []string `yaml:"pins"`        // SHA-256 digests of public keys (SPKI, RFC 7469 section 2.4) in Base64, "sha256/" in front allowed, one of which must be in the verified chain; list old and new while rotating
 	ServerName string   `yaml:"server_name"` // name the certificate must bear; empty: the name dialled
 	AllowTLS12 bool     `yaml:"allow_tls12"` // also accept TLS 1.2, with strong suites only
 }
@@ -68,10 +68,9 @@ func checkPins(chains [][]*x509.Certificate, pins map[[sha256.Size]byte]bool) er
 func parsePins(texts []string) (map[[sha256.Size]byte]bool, error) {
 	pins := make(map[[sha256.Size]byte]bool, len(texts))
 	for _, text := range texts {
-		encoded, ok := strings.CutPrefix(text, "sha256/")
-		raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
-		if !ok || err != nil || len(raw) != sha256.Size {
-			return nil, fmt.Errorf("pin %q: want sha256/ and the Base64 of 32 bytes", text)
+		raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimPrefix(text, "sha256/"))
+		if err != nil || len(raw) != sha256.Size {
+			return nil, fmt.Errorf("pin %q: want the Base64 of a SHA-256 digest, with or without sha256/ in front", text)
 		}
 		pins[[sha256.Size]byte(raw)] = true
 	}

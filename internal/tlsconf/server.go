@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -20,11 +21,12 @@ const recheck = time.Second
 type Server struct {
 	Cert       secret.Ref `yaml:"cert"`        // certificate chain in PEM, leaf first
 	Key        secret.Ref `yaml:"key"`         // private key of the leaf in PEM
+	ClientCA   secret.Ref `yaml:"client_ca"`   // authorities in PEM; when set, every client must present a certificate that one of them vouches for
 	AllowTLS12 bool       `yaml:"allow_tls12"` // also accept TLS 1.2, with strong suites only
 }
 
 // ServerConfig returns the configuration of a listener. It speaks HTTP/2 and HTTP/1.1 (ALPN) and
-// refuses an expired certificate. When certificate and key are files, a change of either is picked
+// refuses an expired certificate. With ClientCA it also demands a certificate of every client. When certificate and key are files, a change of either is picked
 // up within a second; a pair that cannot be loaded, or does not match, leaves the old one in place.
 // The result is safe for concurrent use.
 func ServerConfig(cfg Server) (*tls.Config, error) {
@@ -35,7 +37,30 @@ func ServerConfig(cfg Server) (*tls.Config, error) {
 	c := base(cfg.AllowTLS12)
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.get(), nil }
+	if !cfg.ClientCA.IsZero() {
+		if c.ClientCAs, err = readClientCAs(cfg.ClientCA); err != nil {
+			return nil, err
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
 	return c, nil
+}
+
+// loadTimeout bounds how long a secret may take to be read.
+const loadTimeout = 10 * time.Second
+
+func readClientCAs(ref secret.Ref) (*x509.CertPool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	pem, err := ref.Read(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("tls client authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem.Bytes()) {
+		return nil, errors.New("tls client authorities: no certificate")
+	}
+	return pool, nil
 }
 
 // A keeper holds a certificate and loads it again when its files change.
@@ -102,7 +127,7 @@ func (k *keeper) stamps() [2]stamp {
 }
 
 func (k *keeper) load() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
 	defer cancel()
 	cert, err := k.cert.Read(ctx)
 	if err != nil {

@@ -71,7 +71,7 @@ func (a *authority) issue(t *testing.T, dir, name string, notAfter time.Time) (S
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: notAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -234,6 +234,7 @@ func TestClientRefusesBadPeers(t *testing.T) {
 		{"unpinned", mustServer(t, good), Client{CAFile: ca.file, Pins: []string{strayPin}}, true, ErrUnpinned},
 		{"pinned key appended, not verified", &tls.Config{Certificates: []tls.Certificate{appended}}, Client{CAFile: ca.file, Pins: []string{strayPin}}, true, ErrUnpinned},
 		{"leaf pinned", mustServer(t, good), Client{CAFile: ca.file, Pins: []string{Pin(leaf)}}, false, nil},
+		{"leaf pinned, without prefix", mustServer(t, good), Client{CAFile: ca.file, Pins: []string{Pin(leaf)[len("sha256/"):]}}, false, nil},
 		{"authority pinned", mustServer(t, good), Client{CAFile: ca.file, Pins: []string{Pin(ca.cert)}}, false, nil},
 		{"plain tls 1.2 peer", &tls.Config{Certificates: appendedPair(t, good), MaxVersion: tls.VersionTLS12}, Client{CAFile: ca.file}, true, nil},
 	}
@@ -247,6 +248,33 @@ func TestClientRefusesBadPeers(t *testing.T) {
 			}
 			if tt.is != nil && !errors.Is(cerr, tt.is) {
 				t.Errorf("error = %v, want %v", cerr, tt.is)
+			}
+		})
+	}
+}
+
+func TestServerDemandsClientCertificates(t *testing.T) {
+	t.Parallel()
+	ca, clients := newAuthority(t), newAuthority(t)
+	cfg, _ := ca.issue(t, t.TempDir(), "gate.test", time.Now().Add(time.Hour))
+	cfg.ClientCA = secret.Ref{File: clients.file}
+	own, _ := clients.issue(t, t.TempDir(), "client", time.Now().Add(time.Hour))
+	foreign, _ := ca.issue(t, t.TempDir(), "client", time.Now().Add(time.Hour))
+	for _, tt := range []struct {
+		name    string
+		certs   []tls.Certificate
+		wantErr bool
+	}{
+		{"certificate of the authority", appendedPair(t, own), false},
+		{"no certificate", nil, true},
+		{"certificate of another authority", appendedPair(t, foreign), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			client := mustClient(t, Client{CAFile: ca.file, ServerName: "gate.test"})
+			client.Certificates = tt.certs
+			if _, cerr, serr := handshake(t, mustServer(t, cfg), client); (cerr != nil || serr != nil) != tt.wantErr {
+				t.Errorf("client %v, server %v; want refused %t", cerr, serr, tt.wantErr)
 			}
 		})
 	}
@@ -327,20 +355,22 @@ func TestConstructorsRefuse(t *testing.T) {
 	a, _ := ca.issue(t, t.TempDir(), "gate.test", time.Now().Add(time.Hour))
 	b, _ := ca.issue(t, t.TempDir(), "gate.test", time.Now().Add(time.Hour))
 	for name, cfg := range map[string]Server{
-		"nothing":       {},
-		"expired":       expired,
-		"foreign key":   {Cert: a.Cert, Key: b.Key},
-		"missing files": {Cert: secret.Ref{File: "/nonexistent.crt"}, Key: secret.Ref{File: "/nonexistent.key"}},
+		"nothing":                                {},
+		"expired":                                expired,
+		"client authorities without certificate": {Cert: a.Cert, Key: a.Key, ClientCA: a.Key},
+		"client authorities missing":             {Cert: a.Cert, Key: a.Key, ClientCA: secret.Ref{File: "/nonexistent.pem"}},
+		"foreign key":                            {Cert: a.Cert, Key: b.Key},
+		"missing files":                          {Cert: secret.Ref{File: "/nonexistent.crt"}, Key: secret.Ref{File: "/nonexistent.key"}},
 	} {
 		if _, err := ServerConfig(cfg); err == nil {
 			t.Errorf("ServerConfig(%s) passed", name)
 		}
 	}
 	for name, cfg := range map[string]Client{
-		"pin without prefix": {Pins: []string{"AAAA"}},
-		"short pin":          {Pins: []string{"sha256/AAAA"}},
-		"no authorities":     {CAFile: a.Key.File},
-		"missing file":       {CAFile: "/nonexistent.pem"},
+		"short pin":         {Pins: []string{"sha256/AAAA"}},
+		"pin of other hash": {Pins: []string{"sha512/" + Pin(ca.cert)[7:]}},
+		"no authorities":    {CAFile: a.Key.File},
+		"missing file":      {CAFile: "/nonexistent.pem"},
 	} {
 		if _, err := ClientConfig(cfg); err == nil {
 			t.Errorf("ClientConfig(%s) passed", name)
