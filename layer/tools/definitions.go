@@ -44,6 +44,7 @@ type Definitions struct {
 	views   views
 	shared  *bounded.Cache[[sha256.Size]byte, *names]
 	held    atomic.Int64 // names in all lists that are in use
+	limit   int64        // of held
 }
 
 // NewDefinitions returns an empty memory. The clock may be nil.
@@ -61,7 +62,7 @@ func NewDefinitions(cfg Config, registry Registry, lister Lister, now func() tim
 		now = time.Now
 	}
 	d := &Definitions{
-		cfg: cfg, registry: registry, lister: lister, now: now, start: now(),
+		cfg: cfg, registry: registry, lister: lister, now: now, start: now(), limit: maxHeld,
 		shared: bounded.New[[sha256.Size]byte, *names](keepNames),
 	}
 	d.views.forget()

@@ -149,7 +149,7 @@ func (d *Definitions) share(byName map[string]offer) *names {
 		return have
 	}
 	fresh := &names{byName: byName}
-	if d.held.Add(int64(len(byName))) > maxHeld {
+	if d.held.Add(int64(len(byName))) > d.limit {
 		d.views.forget()
 		d.shared.Clear()
 	}
