@@ -202,10 +202,14 @@ func places() map[string]string {
 	}
 }
 
-// TestDecodeDifferentials puts everything that parsers are known to read differently into every
-// place of a message.
-func TestDecodeDifferentials(t *testing.T) {
-	t.Parallel()
+// A differential is a piece of an object that parsers are known to read differently.
+type differential struct {
+	name, members string
+	want          warder.Reason
+}
+
+// keyDifferentials are about member names.
+func keyDifferentials() []differential {
 	many := func(n int) string {
 		var b strings.Builder
 		for i := range n {
@@ -213,10 +217,7 @@ func TestDecodeDifferentials(t *testing.T) {
 		}
 		return b.String()
 	}
-	for _, c := range []struct {
-		name, members string
-		want          warder.Reason
-	}{
+	return []differential{
 		{"duplicate key", `"k":"benign","k":"evil"`, ReasonDuplicateKey},
 		{"duplicate key apart", `"k":1,"x":{"y":[1]},"k":2`, ReasonDuplicateKey},
 		{"duplicate by escape", `"k":1,"\u006b":2`, ReasonDuplicateKey},
@@ -241,6 +242,12 @@ func TestDecodeDifferentials(t *testing.T) {
 		{"U+0000 behind a key", `"k\u0000":1,"k":2`, ReasonBadKey},
 		{"U+0000 in a key alone", `"\u0000":1`, ReasonBadKey},
 		{"raw U+0000 in a key", "\"k\x00\":1", ReasonBadJSON},
+	}
+}
+
+// syntaxDifferentials are about everything else.
+func syntaxDifferentials() []differential {
+	return []differential{
 		{"invalid UTF-8 in a value", "\"k\":\"\xff\"", ReasonBadUTF8},
 		{"invalid UTF-8 in a key", "\"k\xc3\":1", ReasonBadUTF8},
 		{"overlong UTF-8", "\"k\":\"\xc0\xaf\"", ReasonBadUTF8},
@@ -283,18 +290,24 @@ func TestDecodeDifferentials(t *testing.T) {
 		{"nesting", `"k":` + strings.Repeat("[", 64) + strings.Repeat("]", 64), ReasonTooDeep},
 		{"nesting of objects", `"k":` + strings.Repeat(`{"a":`, 64) + "1" + strings.Repeat("}", 64), ReasonTooDeep},
 		{"very deep, never closed", `"k":` + strings.Repeat("[", 20000), ReasonTooDeep},
-	} {
+	}
+}
+
+// TestDecodeDifferentials puts everything that parsers are known to read differently into every
+// place of a message.
+func TestDecodeDifferentials(t *testing.T) {
+	t.Parallel()
+	for _, c := range append(keyDifferentials(), syntaxDifferentials()...) {
 		for place, template := range places() {
 			t.Run(c.name+" in "+place, func(t *testing.T) {
 				t.Parallel()
 				raw := strings.Replace(template, "%s", c.members, 1)
-				want := c.want
 				if c.name == "trailing comma" && (place == "envelope" || place == "params, first") {
 					raw = strings.Replace(template, "%s,", c.members+",", 1) // two commas in a row
 				}
 				m, err := Decode([]byte(raw), Limits{})
-				if got := reasonOf(err); got != want || m != nil {
-					t.Errorf("Decode(%.200q) = %v, %v; want %s", raw, m, err, want)
+				if got := reasonOf(err); got != c.want || m != nil {
+					t.Errorf("Decode(%.200q) = %v, %v; want %s", raw, m, err, c.want)
 				}
 			})
 		}
@@ -449,5 +462,24 @@ func TestDecodeAllocations(t *testing.T) {
 	})
 	if got > 3 {
 		t.Errorf("Decode allocates %v times, want at most 3", got)
+	}
+}
+
+// TestMisspeltKnowsWhatInternKnows: the two lists are one.
+func TestMisspeltKnowsWhatInternKnows(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, key := range []string{
+		"name", "arguments", "uri", "taskId", "requestState", "inputResponses", "progressToken", "resultType", "cacheScope",
+		"content", "structuredContent", "isError", "code", "message", "supportedVersions", "roots", "elicitationId",
+		MetaVersion, MetaClientInfo, MetaCapabilities, MetaLogLevel, MetaSubscription, MetaServerInfo,
+	} {
+		if intern([]byte(key)) != key || !misspelt(appendFolded(nil, []byte(strings.ToUpper(key)))) {
+			t.Errorf("%s: interned %q, known when misspelt %v", key, intern([]byte(key)), misspelt(appendFolded(nil, []byte(key))))
+		}
+		n++
+	}
+	if intern([]byte("vendor")) != "" || misspelt([]byte("VENDOR")) || n == 0 {
+		t.Error("an unknown name is known")
 	}
 }

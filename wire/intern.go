@@ -3,6 +3,14 @@ package wire
 // intern returns a shared string for the member names that MCP messages are made of, so that reading
 // them allocates nothing; empty for any other name.
 func intern(b []byte) string {
+	if known := internRequest(b); known != "" {
+		return known
+	}
+	return internAnswer(b)
+}
+
+// internRequest knows the envelope, requests and _meta.
+func internRequest(b []byte) string {
 	switch string(b) {
 	case MetaVersion:
 		return MetaVersion
@@ -48,6 +56,40 @@ func intern(b []byte) string {
 		return "argument"
 	case "context":
 		return "context"
+	case "inputResponses":
+		return "inputResponses"
+	case "requestState":
+		return "requestState"
+	case "protocolVersion":
+		return "protocolVersion"
+	case "capabilities":
+		return "capabilities"
+	case "clientInfo":
+		return "clientInfo"
+	case "progressToken":
+		return "progressToken"
+	case "traceparent":
+		return "traceparent"
+	case "tracestate":
+		return "tracestate"
+	case "baggage":
+		return "baggage"
+	case "requestId":
+		return "requestId"
+	case "reason":
+		return "reason"
+	case "notifications":
+		return "notifications"
+	case "level":
+		return "level"
+	default:
+		return ""
+	}
+}
+
+// internAnswer knows results, errors, notifications and what servers ask.
+func internAnswer(b []byte) string {
+	switch string(b) {
 	case "code":
 		return "code"
 	case "message":
@@ -68,10 +110,6 @@ func intern(b []byte) string {
 		return "cacheScope"
 	case "inputRequests":
 		return "inputRequests"
-	case "requestState":
-		return "requestState"
-	case "inputResponses":
-		return "inputResponses"
 	case "tools":
 		return "tools"
 	case "prompts":
@@ -88,42 +126,20 @@ func intern(b []byte) string {
 		return "messages"
 	case "description":
 		return "description"
-	case "protocolVersion":
-		return "protocolVersion"
-	case "capabilities":
-		return "capabilities"
-	case "clientInfo":
-		return "clientInfo"
 	case "serverInfo":
 		return "serverInfo"
 	case "instructions":
 		return "instructions"
 	case "supportedVersions":
 		return "supportedVersions"
-	case "progressToken":
-		return "progressToken"
 	case "progress":
 		return "progress"
 	case "total":
 		return "total"
-	case "level":
-		return "level"
 	case "logger":
 		return "logger"
-	case "requestId":
-		return "requestId"
-	case "reason":
-		return "reason"
-	case "traceparent":
-		return "traceparent"
-	case "tracestate":
-		return "tracestate"
-	case "baggage":
-		return "baggage"
 	case "completion":
 		return "completion"
-	case "notifications":
-		return "notifications"
 	case "maxTokens":
 		return "maxTokens"
 	case "systemPrompt":
