@@ -286,14 +286,12 @@ func protocolHeader(canonical string) bool {
 	}
 }
 
-func validHeaderName(name string) bool {
-	if name == "" {
-		return false
-	}
-	for _, c := range []byte(name) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+// validHeaderName reports whether name is a token (RFC 9110 section 5.6.2).
+func validHeaderName[T string | []byte](name T) bool {
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
 			return false
 		}
 	}
-	return true
+	return len(name) > 0
 }

@@ -4,6 +4,7 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -256,7 +257,7 @@ func appendHead(b []byte, u *url.URL, hdr http.Header, size int) ([]byte, error)
 }
 
 // validHeaderValue refuses control characters (RFC 9110 section 5.5).
-func validHeaderValue(v string) bool {
+func validHeaderValue[T string | []byte](v T) bool {
 	for i := range len(v) {
 		if v[i] < ' ' && v[i] != '\t' || v[i] == 0x7f {
 			return false
@@ -290,9 +291,6 @@ func (c *kept) head() (*http.Response, error) {
 		if err := field(resp.Header, line); err != nil {
 			return nil, err
 		}
-	}
-	if resp.StatusCode < 200 {
-		return resp, nil
 	}
 	return resp, c.frame(resp)
 }
@@ -354,14 +352,16 @@ func statusLine(b []byte) (status int, last bool, err error) {
 // with white space before the colon are refused (RFC 9112 section 5.1, 5.2).
 func field(h http.Header, line []byte) error {
 	colon := slices.Index(line, ':')
-	if colon <= 0 || !validHeaderName(string(line[:colon])) {
+	if colon <= 0 || !validHeaderName(line[:colon]) {
 		return fmt.Errorf("%w: header line %.40q", errResponse, line)
 	}
-	name := knownField(line[:colon])
-	if name == "" {
-		return nil
+	value := bytes.Trim(line[colon+1:], " \t")
+	if !validHeaderValue(value) {
+		return fmt.Errorf("%w: value of header %.40q", errResponse, line[:colon])
 	}
-	h[name] = append(h[name], strings.Trim(string(line[colon+1:]), " \t"))
+	if name := knownField(line[:colon]); name != "" {
+		h[name] = append(h[name], string(value))
+	}
 	return nil
 }
 
@@ -378,42 +378,54 @@ func knownField(b []byte) string {
 	return ""
 }
 
-// frame finds out how the body ends (RFC 9112 section 6.3). Contradictions are refused.
+// frame finds out how the body ends (RFC 9112 section 6.3).
 func (c *kept) frame(resp *http.Response) error {
-	length, coding := resp.Header["Content-Length"], resp.Header["Transfer-Encoding"]
 	b := &keptBody{conn: c, keep: !resp.Close}
 	for _, v := range resp.Header["Connection"] {
 		if !strings.EqualFold(v, "keep-alive") {
 			b.keep = false // "close", or something that is not worth understanding
 		}
 	}
-	resp.Body = b
+	n, chunked, err := announced(resp.Header)
 	switch {
-	case len(coding) > 0 && len(length) > 0, len(length) > 1, len(coding) > 1:
-		return fmt.Errorf("%w: contradictory length", errResponse)
+	case err != nil:
+		return err
+	case resp.StatusCode < 200:
+		return nil
 	case resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified:
 		resp.ContentLength = 0
-		return nil
-	case len(coding) == 1:
-		if !strings.EqualFold(coding[0], "chunked") {
-			return fmt.Errorf("%w: transfer-encoding %.40q", errResponse, coding[0])
-		}
+	case chunked:
 		b.kind, b.chunks = bodyChunked, httputil.NewChunkedReader(c.r)
-		return nil
-	case len(length) == 1:
-		n, err := strconv.ParseUint(length[0], 10, 62)
-		if err != nil {
-			return fmt.Errorf("%w: content-length %.40q", errResponse, length[0])
-		}
-		resp.ContentLength, b.left = int64(n), int64(n)
-		if n > 0 {
-			b.kind = bodyLength
-		}
-		return nil
+	case n > 0:
+		b.kind, b.left, resp.ContentLength = bodyLength, n, n
+	case n == 0:
+		resp.ContentLength = 0
 	default:
 		b.kind, b.keep = bodyToEnd, false
-		return nil
 	}
+	resp.Body = b
+	return nil
+}
+
+// announced reads the length of the body, -1 if it is not told, or that it comes in chunks.
+// Contradictions are refused.
+func announced(h http.Header) (n int64, chunked bool, err error) {
+	length, coding := h["Content-Length"], h["Transfer-Encoding"]
+	switch {
+	case len(length)+len(coding) > 1:
+		return 0, false, fmt.Errorf("%w: contradictory length", errResponse)
+	case len(coding) == 1 && !strings.EqualFold(coding[0], "chunked"):
+		return 0, false, fmt.Errorf("%w: transfer-encoding %.40q", errResponse, coding[0])
+	case len(coding) == 1:
+		return 0, true, nil
+	case len(length) == 0:
+		return -1, false, nil
+	}
+	u, err := strconv.ParseUint(length[0], 10, 62)
+	if err != nil {
+		return 0, false, fmt.Errorf("%w: content-length %.40q", errResponse, length[0])
+	}
+	return int64(u), false, nil
 }
 
 // A bodyKind says how a body ends.
