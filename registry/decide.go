@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,7 +82,7 @@ func (r *Registry) decide(ctx context.Context, req Request, state warder.State, 
 		return fmt.Errorf("record: %w", recorded)
 	}
 	if err := r.Flush(ctx); err != nil {
-		r.log.WarnContext(ctx, "sightings not recorded", "error", err.Error())
+		r.log.WarnContext(ctx, "sightings not recorded", slog.String("error", err.Error()))
 	}
 	err := r.store.Decide(ctx, Approval{
 		Key: req.Key, State: state, Effect: req.Effect, Labels: req.Labels,

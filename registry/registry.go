@@ -432,8 +432,8 @@ func (r *Registry) Current(server, kind, name string, digest warder.Digest) (*wa
 	if now := d.tool.Load(); now != nil {
 		return now, "", nil
 	}
-	now, err := r.approved(&d.Approval)
-	if err != nil {
+	now := r.approved(&d.Approval)
+	if now == nil {
 		return key.tool(warder.Quarantined), ReasonInvalid, nil
 	}
 	d.tool.Store(now)
@@ -445,21 +445,24 @@ func (k Key) tool(state warder.State) *warder.Tool {
 	return &warder.Tool{Kind: k.Kind, Server: k.Server, Name: k.Name, Digest: k.Digest, State: state}
 }
 
-// approved makes the usable form of an approved definition from what the store kept.
-func (r *Registry) approved(a *Approval) (*warder.Tool, error) {
+// approved makes the usable form of an approved definition from what the store kept; nil if it cannot
+// be used, which the log says: [Registry.Approve] refuses such definitions, so the store was changed
+// or an older version accepted it.
+func (r *Registry) approved(a *Approval) *warder.Tool {
 	tool, err := parse(a.Server, a.Kind, a.Canonical)
-	if err != nil {
-		return nil, err
+	if err == nil && KeyOf(tool) != a.Key {
+		err = ErrTampered
 	}
-	if KeyOf(tool) != a.Key {
-		return nil, ErrTampered
+	var made *compiled
+	if err == nil {
+		made, err = compile(tool, r.schemas.Compile)
 	}
-	made, err := compile(tool, r.schemas.Compile)
 	if err != nil {
-		return nil, err
+		r.log.Error("approved definition cannot be used", slog.String("definition", a.Subject().String()), slog.String("error", err.Error()))
+		return nil
 	}
 	now := made.complete(tool)
 	now.State, now.Effect, now.Labels = warder.Approved, a.Effect, a.Labels
 	now.ApprovedBy, now.ApprovedAt = a.By, a.At
-	return now, nil
+	return now
 }

@@ -480,3 +480,73 @@ func BenchmarkResolveUnchanged(b *testing.B) {
 		}
 	}
 }
+
+// swapped is a store whose approvals name one definition and hold another.
+type swapped struct{ registry.Store }
+
+func (s swapped) Approvals(ctx context.Context) ([]registry.Approval, uint64, error) {
+	list, generation, err := s.Store.Approvals(ctx)
+	for i := range list {
+		list[i].Canonical = []byte(`{"inputSchema":{"type":"object"},"name":"a"}`)
+	}
+	return list, generation, err
+}
+
+func TestASwappedApprovalIsNotUsed(t *testing.T) {
+	t.Parallel()
+	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "w.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := registry.New(t.Context(), registry.Config{}, registry.Deps{Store: swapped{db.Registry()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(r.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	a := resolve(t, r, tool("a", "as it was seen"))
+	if err := r.Approve(t.Context(), registry.Request{Key: registry.KeyOf(a), Who: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, r, a, warder.Quarantined, registry.ReasonInvalid)
+}
+
+// TestALargeNewServerIsRecordedInTime lets every event wait for the audit trail as a real one does:
+// reading decisions must not wait with them.
+func TestALargeNewServerIsRecordedInTime(t *testing.T) {
+	t.Parallel()
+	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "w.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events atomic.Int64
+	r, err := registry.New(t.Context(), registry.Config{Poll: 10 * time.Millisecond, MaxStale: time.Second}, registry.Deps{
+		Store: db.Registry(),
+		Record: func(ctx context.Context, _ warder.Event) error {
+			time.Sleep(30 * time.Millisecond)
+			events.Add(1)
+			return ctx.Err()
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(r.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	var last *warder.Tool
+	for i := range 2000 {
+		last = resolve(t, r, tool(fmt.Sprintf("tool-%d", i), ""))
+	}
+	for end := time.Now().Add(10 * time.Second); events.Load() < 2000 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		wantState(t, r, last, warder.Quarantined, registry.ReasonUnapproved)
+	}
+	if n := events.Load(); n != 2000 {
+		t.Errorf("%d events recorded, want 2000", n)
+	}
+}

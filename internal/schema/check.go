@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,80 +119,3 @@ func dialects() []string {
 		"https://json-schema.org/draft-07/schema", "http://json-schema.org/draft/2020-12/schema",
 	}
 }
-
-// compilePattern compiles a regular expression of ECMA-262, which JSON Schema means, as far as RE2
-// can say the same. The size is how many steps it may need for one byte.
-func compilePattern(pattern string, limit int) (re *regexp.Regexp, size int, err error) {
-	if len(pattern) > limit {
-		return nil, 0, fmt.Errorf("pattern of %d bytes, at most %d", len(pattern), limit)
-	}
-	translated, err := translate(pattern)
-	if err != nil {
-		return nil, 0, err
-	}
-	if re, err = regexp.Compile(translated); err != nil {
-		return nil, 0, err
-	}
-	parsed, err := syntax.Parse(translated, syntax.Perl)
-	if err != nil {
-		return nil, 0, err
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil, 0, err
-	}
-	return re, len(program.Inst), nil
-}
-
-// translate writes the escapes that ECMA-262 has and RE2 has not (\uXXXX, \u{X…}, \cX), and refuses those that mean something else in RE2.
-func translate(pattern string) (string, error) {
-	if !strings.Contains(pattern, `\`) {
-		return pattern, nil
-	}
-	var b strings.Builder
-	for i := 0; i < len(pattern); i++ {
-		if pattern[i] != '\\' || i+1 == len(pattern) {
-			b.WriteByte(pattern[i])
-			continue
-		}
-		i++
-		switch c := pattern[i]; c {
-		case 'u':
-			digits, length, ok := codePoint(pattern[i+1:])
-			if !ok {
-				return "", errors.New(`pattern: \u without a code point`)
-			}
-			b.WriteString(`\x{` + digits + `}`)
-			i += length
-		case 'c':
-			if i+1 == len(pattern) || !isLetter(pattern[i+1]) {
-				return "", errors.New(`pattern: \c without a letter`)
-			}
-			i++
-			fmt.Fprintf(&b, `\x%02x`, pattern[i]&0x1f)
-		case 'A', 'z', 'Z', 'Q', 'E', 'a', 'C', 'G':
-			return "", fmt.Errorf(`pattern: \%c has no meaning in ECMA-262`, c)
-		default:
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		}
-	}
-	return b.String(), nil
-}
-
-// codePoint reads what follows \u: four hexadecimal digits, or any number of them in braces.
-func codePoint(s string) (digits string, length int, ok bool) {
-	if rest, braces := strings.CutPrefix(s, "{"); braces {
-		digits, _, ok = strings.Cut(rest, "}")
-		length = len(digits) + 2
-	} else if len(s) >= 4 {
-		digits, length, ok = s[:4], 4, true
-	}
-	n, err := strconv.ParseUint(digits, 16, 32)
-	if !ok || err != nil || n > 0x10ffff || n >= 0xd800 && n < 0xe000 {
-		return "", 0, false // half a surrogate pair cannot be said in RE2
-	}
-	return digits, length, true
-}
-
-func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }

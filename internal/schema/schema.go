@@ -8,7 +8,8 @@
 // and that size, depth, number of subschemas and time should be bounded: nothing is ever loaded, and
 // a schema that could need more work than its budget is refused when it is compiled. Drafts 4, 6, 7,
 // 2019-09 and 2020-12 are known; 2020-12 is meant where "$schema" is absent. "format" is asserted.
-// Patterns are RE2, which needs linear time; a pattern that needs more than RE2 is refused.
+// Patterns are matched in linear time by RE2; one that RE2 cannot express is refused, except for
+// look-aheads at the beginning.
 package schema
 
 import (
@@ -116,11 +117,14 @@ func compile(tree any, limits Limits) (s *jsonschema.Schema, program int, err er
 	c.UseLoader(refuse{})
 	done := false // afterwards the engine runs for "format": "regex", by many goroutines at once
 	c.UseRegexpEngine(func(pattern string) (jsonschema.Regexp, error) {
-		re, size, err := compilePattern(pattern, limits.Pattern)
-		if err == nil && !done {
-			program = max(program, size)
+		p, err := compilePattern(pattern, limits.Pattern)
+		if err != nil {
+			return nil, err
 		}
-		return re, err
+		if !done {
+			program = max(program, p.size)
+		}
+		return p, nil
 	})
 	if err := c.AddResource(location, tree); err != nil {
 		return nil, 0, err

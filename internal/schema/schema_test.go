@@ -96,6 +96,41 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestLookaheads uses the pattern that Zod 4 writes for e-mail addresses, and others of its form.
+func TestLookaheads(t *testing.T) {
+	t.Parallel()
+	const email = `^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`
+	tests := []struct {
+		pattern, text string
+		want          bool
+	}{
+		{email, "ada@example.com", true},
+		{email, "a.d.a+x@sub.example.com", true},
+		{email, ".ada@example.com", false},
+		{email, "ada..b@example.com", false},
+		{email, "ada@example..com", false},
+		{email, "ada.@example.com", false},
+		{email, "ada@example", false},
+		{`^(?=.{1,5}$)[a-z]+(?:-[a-z]+|x)?$`, "ab-cd", true},
+		{`^(?=.{1,5}$)[a-z]+(?:-[a-z]+|x)?$`, "abc-cd", false},
+		{`^(?![)|]a)[)|]b$`, "|b", true},
+		{`^(?![)|]a)[)|].$`, "|a", false},
+		{`^(?!\))x`, "xy", true},
+		{`^(?!x)`, "", true},
+		{`^(?!x)`, "xy", false},
+	}
+	for _, tt := range tests {
+		p, err := compilePattern(tt.pattern, 1024)
+		if err != nil {
+			t.Errorf("%s: %v", tt.pattern, err)
+			continue
+		}
+		if got := p.MatchString(tt.text); got != tt.want {
+			t.Errorf("%s matches %q: %t, want %t", tt.pattern, tt.text, got, tt.want)
+		}
+	}
+}
+
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -161,9 +196,17 @@ func TestCompileRefuses(t *testing.T) {
 		{"size", `{"description":"` + strings.Repeat("a", 300<<10) + `"}`, "bytes"},
 		{"count", `{"enum":[` + strings.Repeat(`{},`, 5000) + `{}]}`, "objects"},
 		{"a long pattern", `{"pattern":"` + strings.Repeat("a", 2000) + `"}`, "pattern"},
-		{"a lookahead", `{"pattern":"^(?!x)"}`, "invalid"},
+		{"a lookahead inside", `{"pattern":"^a(?!x)"}`, "invalid"},
+		{"a lookahead that is not anchored", `{"pattern":"(?!x)a"}`, "invalid"},
+		{"a lookahead before alternatives", `{"pattern":"^(?!x)a|b"}`, "alternatives"},
+		{"a repeated lookahead", `{"pattern":"^(?!x)?a"}`, "repeated"},
+		{"a lookahead in a lookahead", `{"pattern":"^(?!x(?=y))a"}`, "invalid"},
+		{"an open lookahead", `{"pattern":"^(?!x"}`, "unbalanced"},
+		{"a lookbehind", `{"pattern":"^(?<!x)a"}`, "invalid"},
 		{"a back-reference", `{"pattern":"(a)\\1"}`, "invalid"},
 		{"an RE2 escape", `{"pattern":"\\Afoo\\z"}`, "no meaning"},
+		{"an empty class", `{"pattern":"[]a]"}`, "empty class"},
+		{"a class of POSIX", `{"pattern":"[[:alpha:]]"}`, "[:"},
 		{"a costly number", `{"minimum":1e999999}`, "out of range"},
 		{"an endless reference", `{"$ref":"#"}`, "leads back"},
 		{"an endless composition", `{"$ref":"#/$defs/a","$defs":{"a":{"anyOf":[{"type":"string"},{"$ref":"#/$defs/b"}]},"b":{"allOf":[{"$ref":"#/$defs/a"}]}}}`, "leads back"},

@@ -69,20 +69,25 @@ func (d *Definitions) judge(ctx context.Context, server, kind string, raws [][]b
 const reasonUnapproved warder.Reason = "definition_unapproved"
 
 func (d *Definitions) state(it *item, server, kind string, raw []byte) error {
-	*it = item{raw: raw}
-	tool, invalid := d.registry.Resolve(server, kind, raw)
-	if invalid != nil {
-		it.name, _ = wire.Parse(raw).Get("name").Text()
-		it.reason = reasonInvalid
+	*it = d.resolve(server, kind, raw)
+	if it.tool == nil {
 		return nil
 	}
 	var err error
-	it.name = tool.Name
-	it.tool = tool
-	if _, it.reason, err = d.registry.Current(server, kind, tool.Name, tool.Digest); err != nil {
+	if _, it.reason, err = d.registry.Current(server, kind, it.name, it.tool.Digest); err != nil {
 		return fmt.Errorf("look up definition: %w", err)
 	}
 	return nil
+}
+
+// resolve reads one definition. Of one that is not acceptable only the name is known, if that.
+func (d *Definitions) resolve(server, kind string, raw []byte) item {
+	tool, err := d.registry.Resolve(server, kind, raw)
+	if err != nil {
+		name, _ := wire.Parse(raw).Get("name").Text()
+		return item{raw: raw, name: name, reason: reasonInvalid}
+	}
+	return item{raw: raw, name: tool.Name, tool: tool}
 }
 
 func (d *Definitions) trust(server string) Trust {
