@@ -69,7 +69,7 @@ func Root() *cobra.Command {
 	root.AddCommand(
 		upCommand(), serveCommand(), wrapCommand(), connectCommand(),
 		toolsCommand(), tokenCommand(),
-		controlsCommand(), versionCommand(),
+		auditCommand(), explainCommand(), replayCommand(), controlsCommand(), versionCommand(),
 		checkCommand(), configCommand(),
 		sampleCommand(),
 	)

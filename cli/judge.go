@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/layer/access"
+	"github.com/warder-mcp/warder/layer/access/cedar"
+	"github.com/warder-mcp/warder/layer/input"
+	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/proxy"
+	"github.com/warder-mcp/warder/registry"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// A judge decides about recorded exchanges once more, by the layers that judge a message for what it
+// is: tools, input, access. Nothing is forwarded and nothing is recorded. The definitions are those of
+// the registry; no server is asked.
+type judge struct {
+	cfg      *config.Config
+	registry *registry.Registry
+	policies *cedar.Engine
+	chain    *proxy.Chain
+	servers  map[string]*warder.Server
+	groups   []string // what the trail does not keep of a principal
+	scopes   []string
+}
+
+// principalFlags adds the flags for what the trail does not keep of a principal.
+func principalFlags(cmd *cobra.Command, groups, scopes *[]string) {
+	cmd.Flags().StringSliceVar(groups, "groups", nil, "groups of the principal, which the trail does not keep")
+	cmd.Flags().StringSliceVar(scopes, "scopes", nil, "scopes of the principal, which the trail does not keep")
+}
+
+func newJudge(cfg *config.Config, reg *registry.Registry, groups, scopes []string) (*judge, error) {
+	j := &judge{cfg: cfg, registry: reg, servers: map[string]*warder.Server{}, groups: groups, scopes: scopes}
+	for i := range cfg.Servers {
+		s := &cfg.Servers[i]
+		j.servers[s.Name] = &warder.Server{Name: s.Name, Resource: s.Resource, Labels: s.Labels, Local: s.Run != nil}
+	}
+	var err error
+	if j.policies, err = cedar.Load(cfg.Access); err != nil {
+		return nil, fail(exitConfig, "", fmt.Errorf("policies: %w", err))
+	}
+	deps := access.Deps{Authorizer: j.policies}
+	visibility, err := access.NewVisibility(deps)
+	if err != nil {
+		return nil, err
+	}
+	definitions, err := tools.NewDefinitions(cfg.Tools, reg, stored{reg}, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	t, err1 := tools.New(cfg.Tools, tools.Deps{Definitions: definitions, Visibility: visibility})
+	in, err2 := input.New(cfg.Input, input.Deps{})
+	ac, err3 := access.New(cfg.Access, deps)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	modes := map[warder.ControlID]proxy.Mode{}
+	for id, c := range cfg.Controls {
+		modes[id] = proxy.Mode(c.ModeAt(time.Now()).String())
+	}
+	j.chain = proxy.NewChain([]warder.Layer{t, in, ac}, modes, nil)
+	return j, nil
+}
+
+// stored lists the definitions that each server sent last, in the place of the server itself.
+type stored struct{ registry *registry.Registry }
+
+// List implements tools.Lister.
+func (s stored) List(ctx context.Context, x *warder.Exchange, kind string) ([][]byte, error) {
+	entries, err := s.registry.List(ctx, registry.Filter{Server: x.Server.Name, Kind: kind})
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for i := range entries {
+		if entries[i].Latest {
+			out = append(out, entries[i].Canonical)
+		}
+	}
+	return out, nil
+}
+
+// exchange makes an exchange like the recorded one.
+func (j *judge) exchange(e *warder.Event, body []byte) (*warder.Exchange, error) {
+	m, err := wire.Decode(body, wire.DefaultLimits())
+	if err != nil {
+		return nil, fmt.Errorf("decode the recorded message: %w", err)
+	}
+	x := &warder.Exchange{
+		ID: e.Exchange, Received: e.Time, Door: e.Door, Revision: e.Revision, Endpoint: e.Endpoint,
+		Inbound: m, Request: m, Server: j.servers[e.Server], Principal: j.principal(e),
+	}
+	return x, nil
+}
+
+func (j *judge) principal(e *warder.Event) *warder.Principal {
+	p := &warder.Principal{Groups: j.groups, Scopes: j.scopes, Transport: "bearer"}
+	if e.Door == warder.DoorStdio {
+		p.Transport = "stdio"
+	}
+	if e.Principal != nil {
+		p.Issuer, p.Subject, p.Tenant = e.Principal.Issuer, e.Principal.Subject, e.Principal.Tenant
+		p.Client, p.Agent, p.TokenID = e.Principal.Client, e.Principal.Agent, e.Principal.TokenID
+	}
+	return p
+}
+
+// again decides once more about a recorded exchange.
+func (j *judge) again(ctx context.Context, e *warder.Event, body []byte) (verdict, error) {
+	if e.Server != "" && j.servers[e.Server] == nil {
+		return verdict{Outcome: string(warder.OutcomeRefused), Reason: "server_not_configured"}, nil
+	}
+	x, err := j.exchange(e, body)
+	if err != nil {
+		return verdict{}, err
+	}
+	if refusal := j.chain.Request(ctx, x); refusal != nil {
+		return verdict{Outcome: string(warder.OutcomeRefused), Control: string(refusal.Control), Code: string(refusal.Code), Reason: string(refusal.Reason)}, nil
+	}
+	return verdict{Outcome: string(warder.OutcomeAllowed)}, nil
+}
+
+// A verdict is how an exchange ended, or would end.
+type verdict struct {
+	Outcome string `json:"outcome"`
+	Control string `json:"control,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func (v verdict) String() string {
+	s := v.Outcome
+	if v.Control != "" {
+		s += " by " + v.Control
+	}
+	if v.Reason != "" {
+		s += " (" + v.Reason + ")"
+	}
+	return s
+}
+
+// ask puts the question of a recorded exchange to the policies. The arguments are those of the body,
+// if it was kept.
+func (j *judge) ask(ctx context.Context, e *warder.Event, body []byte) (access.Explanation, error) {
+	r := &access.Request{
+		Principal: j.principal(e), Action: e.Method,
+		Context: access.Context{Door: e.Door, Revision: e.Revision, Endpoint: e.Endpoint, Now: e.Time, Decisions: e.Decisions},
+	}
+	server := j.servers[e.Server]
+	switch {
+	case server == nil:
+		r.Resource = access.Resource{Kind: access.KindEndpoint, Name: e.Endpoint}
+	case e.Method == wire.MethodToolsCall:
+		r.Resource = access.Resource{Kind: access.KindTool, Server: server, Name: e.Target, Tool: j.definition(ctx, e, registry.KindTool)}
+	case e.Method == wire.MethodPromptsGet:
+		r.Resource = access.Resource{Kind: access.KindPrompt, Server: server, Name: e.Target, Tool: j.definition(ctx, e, registry.KindPrompt)}
+	case strings.HasPrefix(e.Method, "resources/") && e.Target != "":
+		r.Resource = access.Resource{Kind: access.KindResource, Server: server, Name: e.Target}
+	default:
+		r.Resource = access.Resource{Kind: access.KindServer, Server: server, Name: server.Name}
+	}
+	if e.Method == wire.MethodToolsCall || e.Method == wire.MethodPromptsGet {
+		r.Context.Arguments = wire.Parse(arguments(body))
+	}
+	return j.policies.Explain(ctx, r)
+}
+
+// arguments reads params.arguments of a recorded message; an empty object if there is none.
+func arguments(body []byte) []byte {
+	var m struct {
+		Params struct {
+			Arguments json.RawMessage `json:"arguments"`
+		} `json:"params"`
+	}
+	if json.Unmarshal(body, &m) != nil || len(m.Params.Arguments) == 0 {
+		return []byte("{}")
+	}
+	return m.Params.Arguments
+}
+
+// definition is what was approved of the target, nil if nothing is.
+func (j *judge) definition(ctx context.Context, e *warder.Event, kind string) *warder.Tool {
+	entry, err := j.registry.Find(ctx, registry.Subject{Server: e.Server, Kind: kind, Name: e.Target}, e.Digest)
+	if err != nil || entry.Approval == nil {
+		return nil
+	}
+	return &warder.Tool{
+		Kind: kind, Server: e.Server, Name: e.Target, Digest: entry.Digest, State: entry.State,
+		Effect: entry.Approval.Effect, Labels: entry.Approval.Labels,
+	}
+}
+
+// bodyOf returns the recorded message; nil if it was not kept.
+func bodyOf(trail *record.Reader, exchange string) ([]byte, error) {
+	body, err := trail.Body(exchange)
+	if errors.Is(err, record.ErrNotFound) {
+		return nil, nil
+	}
+	return body, err
+}
