@@ -43,7 +43,8 @@ type child struct {
 
 var _ carrier = (*child)(nil)
 
-func (c *child) describe() string { return strings.Join(c.srv.cfg.Run.Command, " ") }
+// describe names the program only: arguments may hold what should not be in a log.
+func (c *child) describe() string { return c.srv.cfg.Run.Command[0] }
 
 // openChild starts a child and finds out its era: the preferred one first, then the other on the
 // same process. A process that ends over the first attempt is started once more for the second.

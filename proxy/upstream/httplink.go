@@ -44,7 +44,10 @@ func (s *Server) newHTTPLink(u *url.URL, modern, pooled bool) *httpLink {
 }
 
 // Describe implements Link.
-func (l *httpLink) Describe() string { return l.url.Redacted() }
+func (l *httpLink) Describe() string { return describeURL(l.url) }
+
+// describeURL leaves out the query, which may hold a key.
+func describeURL(u *url.URL) string { return u.Scheme + "://" + u.Host + u.EscapedPath() }
 
 func (l *httpLink) inUse() bool { return l.inflight.Load() > 0 || l.listening() }
 
@@ -193,17 +196,19 @@ func (l *httpLink) refused(resp *http.Response) *warder.Error {
 	switch {
 	case resp.StatusCode == http.StatusNotFound && l.session != nil:
 		err = fail(ReasonSessionLost, &statusError{resp.StatusCode})
-		l.end(err)
+		if l.end(err) {
+			l.srv.lifecycle("session_lost")
+		}
 	case resp.StatusCode == http.StatusUnauthorized:
 		l.srv.forgetCredentials()
 	}
 	return err
 }
 
-// end fails the link.
-func (l *httpLink) end(err error) {
+// end fails the link; it reports whether it was alive.
+func (l *httpLink) end(err error) bool {
 	if !l.fail(err) {
-		return
+		return false
 	}
 	l.inbox.shut()
 	l.streamMu.Lock()
@@ -212,6 +217,7 @@ func (l *httpLink) end(err error) {
 		l.unlisten()
 		l.unlisten = nil
 	}
+	return true
 }
 
 // shut implements liveLink: it ends the session at the server.

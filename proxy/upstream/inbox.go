@@ -152,6 +152,9 @@ func (in *inbox) withdrawn(m *warder.Message) *warder.Message {
 		return m
 	}
 	in.forget(key)
+	if q.call != nil {
+		q.call.settled()
+	}
 	if out, err := replace(m, at, q.msg.IDBytes(), in.host.lim); err == nil {
 		return out
 	}

@@ -196,6 +196,9 @@ func (c *call) take() (m *warder.Message, waiting bool, err error) {
 // Call implements Link.
 func (m *mux) Call(ctx context.Context, req *warder.Message, _ http.Header) iter.Seq2[*warder.Message, error] {
 	return m.srv.counted(func(yield func(*warder.Message, error) bool) error {
+		if err := m.Err(); err != nil {
+			return err
+		}
 		w := m.srv.watchFor(ctx, req)
 		defer w.stop()
 		c, p := m.register(req)

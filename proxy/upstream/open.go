@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/wire"
@@ -28,7 +29,11 @@ type eras struct {
 	modern, legacy         spoken
 	modernHello, anyLegacy wire.Hello // of the last opening
 	sse                    bool       // the legacy era is HTTP+SSE at the same URL
+	refused                time.Time  // when an era was last refused
 }
+
+// refusalTime is how long an era that was refused is not asked for again.
+const refusalTime = 5 * time.Minute
 
 // errNotSpoken marks a server that answered, but not in the era it was asked in. Which error it
 // chose to say so is of no interest: servers differ.
@@ -37,6 +42,14 @@ var errNotSpoken = errors.New("the server does not speak this era")
 func (s *Server) known() eras {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if e := &s.eras; (e.modern == no || e.legacy == no) && s.opt.Now().Sub(e.refused) > refusalTime {
+		if e.modern == no {
+			e.modern = unknown
+		}
+		if e.legacy == no {
+			e.legacy = unknown
+		}
+	}
 	return s.eras
 }
 
@@ -97,7 +110,7 @@ func (s *Server) probed() (wire.Hello, bool) {
 func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
 	modern := init.Revision.Modern()
 	if s.cfg.Run != nil {
-		return s.entryLink(ctx, s.entryKey(key, modern), init)
+		return s.entryLink(ctx, s.childKey(key, modern), init)
 	}
 	e := s.known()
 	if e.modern == yes && (modern || e.legacy == no) {
@@ -136,11 +149,42 @@ func (s *Server) entryLink(ctx context.Context, k entryKey, init Init) (Link, er
 	return l, nil
 }
 
-// stateless returns the link to the stateless endpoint. There is nothing to open or to keep.
+// childKey finds the child for a key. Where only one era is spoken, clients of both share children,
+// and where requests carry the capabilities themselves, these do not tell children apart.
+func (s *Server) childKey(key Key, modern bool) entryKey {
+	k, e := s.entryKey(key, modern), s.known()
+	if modern && e.modern == yes {
+		k.capabilities = [32]byte{}
+	}
+	if e.modern != no && e.legacy != no {
+		return k
+	}
+	other := k
+	other.modern = !k.modern
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if there := s.entries[other]; there != nil {
+		if l := there.current(); l != nil && alive(l) {
+			return other
+		}
+	}
+	return k
+}
+
+// stateless returns the link to the stateless endpoint. There is nothing to open or to close, so
+// one for each way of naming calls is enough.
 func (s *Server) stateless(pooled bool, hello wire.Hello) *httpLink {
+	slot := &s.free[0]
+	if pooled {
+		slot = &s.free[1]
+	}
+	if l := slot.Load(); l != nil && l.hello.Raw == hello.Raw {
+		return l
+	}
 	l := s.newHTTPLink(s.url, true, pooled)
 	l.hello = hello
-	l.linkState.done, l.linkState.forever = s.gone, true
+	l.linkState.done, l.forever = s.gone, true
+	slot.Store(l)
 	return l
 }
 
@@ -219,9 +263,9 @@ func (s *Server) noteEra(modern bool, l liveLink, err error) {
 	case err == nil:
 		s.learn(func(e *eras) { e.legacy, e.anyLegacy = yes, l.Hello() })
 	case errors.Is(err, errNotSpoken) && modern:
-		s.learn(func(e *eras) { e.modern = no })
+		s.learn(func(e *eras) { e.modern, e.refused = no, s.opt.Now() })
 	case errors.Is(err, errNotSpoken):
-		s.learn(func(e *eras) { e.legacy = no })
+		s.learn(func(e *eras) { e.legacy, e.refused = no, s.opt.Now() })
 	}
 	if now := s.known(); now.modern != was.modern || now.legacy != was.legacy {
 		s.lifecycle("era_found", slog.Bool("modern", now.modern == yes), slog.Bool("legacy", now.legacy == yes),

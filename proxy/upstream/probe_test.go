@@ -415,3 +415,53 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalExpires proves that an era which was refused is asked for again after a while.
+func TestRefusalExpires(t *testing.T) {
+	leakCheck(t)
+	var asked atomic.Int32
+	h := &sessionServer{t: t, call: answerJSON}
+	url := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mcp-Method") == wire.MethodDiscover {
+			asked.Add(1)
+		}
+		h.ServeHTTP(w, r)
+	}))
+	var mu sync.Mutex
+	now := time.Unix(1000, 0)
+	s, err := New("test", Config{URL: url}, Options{Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close(context.Background()) }()
+	for i, want := range []int32{1, 1, 2, 2} {
+		if i == 2 {
+			mu.Lock()
+			now = now.Add(2 * refusalTime)
+			mu.Unlock()
+		}
+		if l := link(t, s, Key{}, warder.Revision20260728); l.Modern() || asked.Load() != want {
+			t.Errorf("link %d: modern %v, asked %d times, want %d", i, l.Modern(), asked.Load(), want)
+		}
+	}
+}
+
+// TestOneEraSharesChildren proves that clients of both eras use one child of a server that speaks
+// one, and that capabilities tell children apart only where they are declared once.
+func TestOneEraSharesChildren(t *testing.T) {
+	leakCheck(t)
+	for kind, want := range map[string]int64{"honest": 2, "echo": 2} {
+		s := newServer(t, childConfig(kind))
+		for range 3 {
+			for _, rev := range []warder.Revision{warder.Revision20260728, warder.Revision20251125} {
+				link(t, s, Key{Owner: "o"}, rev)
+				if kind == "echo" && rev.Modern() {
+					link(t, s, Key{Owner: "o", Capabilities: [32]byte{1}}, rev)
+				}
+			}
+		}
+		if got := s.Stats().Starts; got > want {
+			t.Errorf("%s: %d children, want at most %d", kind, got, want)
+		}
+	}
+}

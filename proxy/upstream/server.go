@@ -52,6 +52,7 @@ type Server struct {
 	stats   counters
 	ids     atomic.Int64
 	headers atomic.Pointer[http.Header]
+	free    [2]atomic.Pointer[httpLink] // links without state: ids verbatim, ids minted
 
 	http           *client // nil for children
 	url, legacyURL *url.URL

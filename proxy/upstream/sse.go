@@ -27,7 +27,7 @@ type wireSSE struct {
 
 var _ carrier = (*wireSSE)(nil)
 
-func (w *wireSSE) describe() string { return w.stream.Redacted() }
+func (w *wireSSE) describe() string { return describeURL(w.stream) }
 
 // openSSE connects and opens a session.
 func (s *Server) openSSE(ctx context.Context, u *url.URL, init Init) (liveLink, error) {
