@@ -170,7 +170,7 @@ func BenchmarkAppendEvent(b *testing.B) {
 	for b.Loop() {
 		var e warder.Event
 		var p warder.EventPrincipal
-		l.describe(&e, &p, x, warder.EventExchange, x.Finished)
+		describe(&e, &p, x, l.marksOf(x), warder.EventExchange, x.Finished)
 		conclude(&e, x)
 		buf = AppendEvent(buf[:0], &e)
 	}

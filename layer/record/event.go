@@ -23,13 +23,14 @@ func (s *salt) sum(dst, b []byte) []byte {
 
 // describe fills what is known of an exchange at any time. Everything that came from outside is
 // hashed, cut or redacted here.
-func (l *Log) describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exchange, kind warder.EventType, at time.Time) {
+func describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exchange, m marks, kind warder.EventType, at time.Time) {
 	*e = warder.Event{
 		ID: warder.NewID(at), Time: at.UTC(), Type: kind,
 		Exchange: x.ID, Door: x.Door, Revision: x.Revision,
 		Endpoint: clean(x.Endpoint, maxTarget),
 		Method:   clean(x.Method(), maxTarget),
 		Target:   resource(x.Target()),
+		TraceID:  m.trace, Digest: m.digest, RequestHash: m.hash, Peer: m.peer,
 	}
 	if x.Parent != nil {
 		e.Parent = x.Parent.ID
@@ -47,11 +48,13 @@ func (l *Log) describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exch
 	if x.Tool != nil {
 		e.Effect = x.Tool.Effect.String()
 	}
-	l.marks(e, x)
 }
 
-// marks fills the hexadecimal fields and the peer, which share one string.
-func (l *Log) marks(e *warder.Event, x *warder.Exchange) {
+// marks are the fields of an exchange that are dear to make; they are the same in all its records.
+type marks struct{ trace, digest, hash, peer string }
+
+// marksOf makes the hexadecimal fields and the peer, which share one string.
+func (l *Log) marksOf(x *warder.Exchange) marks {
 	var room [224]byte
 	b := hex.AppendEncode(room[:0], x.Trace.TraceID[:])
 	trace := len(b)
@@ -67,10 +70,11 @@ func (l *Log) marks(e *warder.Event, x *warder.Exchange) {
 		b = x.Conn.Peer.Addr().AppendTo(b)
 	}
 	s := string(b)
-	e.Digest, e.RequestHash, e.Peer = s[trace:digest], s[digest:hash], s[hash:]
+	m := marks{digest: s[trace:digest], hash: s[digest:hash], peer: s[hash:]}
 	if x.Trace.TraceID != [16]byte{} {
-		e.TraceID = s[:trace]
+		m.trace = s[:trace]
 	}
+	return m
 }
 
 // conclude fills what is known when the exchange has ended.

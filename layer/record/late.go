@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,16 +22,17 @@ type lateIntents struct {
 
 	mu    sync.Mutex
 	open  map[*warder.Exchange]*lateIntent
-	queue []*lateIntent // by due time
+	queue []*lateIntent // by due time; those that have ended are skipped
 	held  int           // bytes
-	free  []*lateIntent
+	free  [][]byte      // bodies to be used again
 }
 
 // A lateIntent is an encoded intent that may become superfluous.
 type lateIntent struct {
-	x    *warder.Exchange // nil once the exchange has ended
-	due  time.Time
-	body []byte
+	x     *warder.Exchange // nil once the exchange has ended
+	due   time.Time
+	body  []byte // nil when the intent is written
+	marks marks  // for the finished record
 }
 
 func newLateIntents(delay time.Duration, bound int, write func([]byte) error) *lateIntents {
@@ -41,20 +43,18 @@ func newLateIntents(delay time.Duration, bound int, write func([]byte) error) *l
 }
 
 // add holds the intent of x. The body is made by encode in memory that is used again.
-func (q *lateIntents) add(x *warder.Exchange, at time.Time, encode func([]byte) []byte) error {
+func (q *lateIntents) add(x *warder.Exchange, at time.Time, m marks, encode func([]byte) []byte) error {
 	q.mu.Lock()
-	var e *lateIntent
+	var body []byte
 	if n := len(q.free); n > 0 {
-		e, q.free = q.free[n-1], q.free[:n-1]
+		body, q.free = q.free[n-1], q.free[:n-1]
 	}
 	q.mu.Unlock()
-	if e == nil {
-		e = &lateIntent{}
-	}
-	e.x, e.due, e.body = x, at.Add(q.delay), encode(e.body[:0])
+	e := &lateIntent{x: x, due: at.Add(q.delay), body: encode(body), marks: m}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.held+len(e.body) > q.bound {
+		q.recycle(e.body)
 		return wal.ErrFull
 	}
 	q.held += len(e.body)
@@ -63,13 +63,38 @@ func (q *lateIntents) add(x *warder.Exchange, at time.Time, encode func([]byte) 
 	return nil
 }
 
-// end says that x has ended: its intent need not be written any more.
-func (q *lateIntents) end(x *warder.Exchange) {
+// written remembers the marks of an exchange whose intent is in the trail already.
+func (q *lateIntents) written(x *warder.Exchange, m marks) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if e := q.open[x]; e != nil {
-		e.x = nil
-		delete(q.open, x)
+	q.open[x] = &lateIntent{x: x, marks: m}
+}
+
+// end says that x has ended: its intent need not be written any more. It returns the marks made for
+// the intent; ok is false when there was none.
+func (q *lateIntents) end(x *warder.Exchange) (m marks, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.open[x]
+	if e == nil {
+		return m, false
+	}
+	delete(q.open, x)
+	q.drop(e)
+	return e.marks, true
+}
+
+// drop lets go of the body of an intent that was written or is superfluous.
+func (q *lateIntents) drop(e *lateIntent) {
+	q.held -= len(e.body)
+	q.recycle(e.body)
+	e.x, e.body = nil, nil
+}
+
+func (q *lateIntents) recycle(body []byte) {
+	const spares, large = 256, 16 << 10
+	if body != nil && len(q.free) < spares && cap(body) <= large {
+		q.free = append(q.free, body[:0])
 	}
 }
 
@@ -98,21 +123,17 @@ func (q *lateIntents) sweep(now time.Time) {
 	n := 0
 	for ; n < len(q.queue) && !q.queue[n].due.After(now); n++ {
 		e := q.queue[n]
-		if e.x != nil {
-			if q.write(e.body) != nil {
-				break
-			}
-			delete(q.open, e.x)
+		if e.body == nil {
+			continue
 		}
-		q.held -= len(e.body)
-		e.x = nil
-		const spares, large = 1024, 16 << 10
-		if len(q.free) < spares && cap(e.body) <= large {
-			q.free = append(q.free, e)
+		if q.write(e.body) != nil {
+			break
 		}
+		x := e.x
+		q.drop(e)
+		e.x = x // still open: its finished record will want the marks
 	}
-	q.queue = append(q.queue[:0], q.queue[n:]...)
-	clear(q.queue[len(q.queue):min(cap(q.queue), len(q.queue)+n)])
+	q.queue = slices.Delete(q.queue, 0, n)
 }
 
 // A limiter lets a bounded number of records a second pass and counts the rest. It keeps those who

@@ -25,14 +25,17 @@ func (*recorder) Control() warder.ControlID { return "LOG-01" }
 
 // Record writes the events of x. It does not wait for the disk.
 func (r *recorder) Record(ctx context.Context, x *warder.Exchange) error {
-	r.log.late.end(x)
+	m, known := r.log.late.end(x)
 	at := r.now()
 	if x.Principal == nil && x.Outcome == warder.OutcomeRefused && !r.log.quiet.allow(at) {
 		return nil // counted; see refusals_suppressed
 	}
+	if !known {
+		m = r.log.marksOf(x)
+	}
 	var e warder.Event
 	var p warder.EventPrincipal
-	r.log.describe(&e, &p, x, warder.EventExchange, at)
+	describe(&e, &p, x, m, warder.EventExchange, at)
 	conclude(&e, x)
 	e.ConfigDigest = r.digest
 	buf := r.log.buffer()

@@ -37,9 +37,9 @@ func (c *intent) Intercept(ctx context.Context, x *warder.Exchange) (warder.Deci
 	if err := c.capture(x); err != nil {
 		return warder.Decision{}, err
 	}
-	at := c.now()
+	at, m := c.now(), c.log.marksOf(x)
 	if !effectful(x) {
-		err := c.log.late.add(x, at, func(b []byte) []byte { return c.encode(b, x, at) })
+		err := c.log.late.add(x, at, m, func(b []byte) []byte { return c.encode(b, x, m, at) })
 		if err != nil {
 			return unavailable(err), nil
 		}
@@ -47,17 +47,18 @@ func (c *intent) Intercept(ctx context.Context, x *warder.Exchange) (warder.Deci
 	}
 	buf := c.log.buffer()
 	defer c.log.release(buf)
-	*buf = c.encode((*buf)[:0], x, at)
+	*buf = c.encode((*buf)[:0], x, m, at)
 	if _, err := c.log.wal.AppendSync(ctx, *buf); err != nil {
 		return unavailable(err), nil
 	}
+	c.log.late.written(x, m)
 	return warder.Continue(), nil
 }
 
-func (c *intent) encode(b []byte, x *warder.Exchange, at time.Time) []byte {
+func (c *intent) encode(b []byte, x *warder.Exchange, m marks, at time.Time) []byte {
 	var e warder.Event
 	var p warder.EventPrincipal
-	c.log.describe(&e, &p, x, warder.EventIntent, at)
+	describe(&e, &p, x, m, warder.EventIntent, at)
 	e.Policies, e.BytesIn, e.ConfigDigest = x.Policies, x.BytesIn, c.digest
 	return AppendEvent(b, &e)
 }

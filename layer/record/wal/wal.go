@@ -129,7 +129,7 @@ func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
 // reset makes a batch ready for new frames; its buffers are kept unless they grew out of proportion.
 func (b *batch) reset() {
-	const keep = 1 << 20
+	const keep = 2 << 20
 	if cap(b.buf) > keep {
 		b.buf = nil
 	}
