@@ -1,3 +1,5 @@
+//go:build unix
+
 package upstream
 
 import (
@@ -21,7 +23,7 @@ import (
 // answers every POST with the id of the request and a fixed result.
 func rawEcho(b *testing.B, size int) string {
 	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := (&net.ListenConfig{}).Listen(b.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -156,7 +158,7 @@ func BenchmarkClient(b *testing.B) {
 // server and the kernel cost.
 func BenchmarkFloor(b *testing.B) {
 	url, body := rawEcho(b, 250), benchRequest(250)
-	c, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/mcp"))
+	c, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/mcp"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -58,12 +58,12 @@ func echoChild() int {
 		if bytes.Contains(line, []byte("server/discover")) {
 			result = `{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{},"ttlMs":0,"cacheScope":"private"}`
 		}
-		fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", id, result)
+		say(`{"jsonrpc":"2.0","id":%s,"result":%s}`, id, result)
 	}
 }
 
 // say writes one line to stdout.
-func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
 
 // nextRequest reads lines until one is a request and returns its method and id.
 func nextRequest(in *bufio.Reader) (method, id, line string, ok bool) {
@@ -127,7 +127,7 @@ func script(kind, id, line string) (code int, exit bool) {
 		fmt.Fprintln(os.Stderr, "segmentation fault")
 		return 9, true
 	case "dies in a line":
-		fmt.Print(ok[:20])
+		fmt.Fprint(os.Stdout, ok[:20])
 		return 9, true
 	case "closes stdout":
 		_ = os.Stdout.Close()
@@ -176,7 +176,7 @@ func script(kind, id, line string) (code int, exit bool) {
 // stubbornChild ignores the end of stdin and SIGTERM, and leaves a grandchild.
 func stubbornChild() int {
 	signal.Ignore(syscall.SIGTERM)
-	grandchild := exec.Command("sleep", "60")
+	grandchild := exec.CommandContext(context.Background(), "sleep", "60")
 	_ = grandchild.Start()
 	in := bufio.NewReader(os.Stdin)
 	for {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder/internal/secret"
+	"github.com/warder-mcp/warder/internal/tlsconf"
 	"github.com/warder-mcp/warder/internal/unit"
 )
 
@@ -45,7 +46,7 @@ type Config struct {
 	// protocol headers are refused.
 	Headers map[string]secret.Ref `yaml:"headers,omitempty"`
 	// TLS says how the server proves who it is.
-	TLS ClientTLS `yaml:"tls,omitempty"`
+	TLS tlsconf.Client `yaml:"tls,omitempty"`
 	// Timeout ends a call when the server sent no message for so long (default 60s). It does not run
 	// while a question of the server waits for the client.
 	Timeout time.Duration `yaml:"timeout,omitempty"`
@@ -194,7 +195,7 @@ func (c Config) Validate() error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, c.validateHeaders(), c.TLS.validate(), c.Run.validate())
+	errs = append(errs, c.validateHeaders(), c.validateTLS(), c.Run.validate())
 	return errors.Join(errs...)
 }
 
@@ -209,6 +210,16 @@ func (c Config) validateHeaders() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateTLS checks all but the file of authorities, which may not exist yet.
+func (c Config) validateTLS() error {
+	probe := c.TLS
+	probe.CAFile = ""
+	if _, err := tlsconf.ClientConfig(probe); err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	return nil
 }
 
 func (r *Run) validate() error {

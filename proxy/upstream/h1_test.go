@@ -29,7 +29,7 @@ type scriptServer struct {
 // scripted starts a server; answer gets the number of the connection and of the request on it.
 func scripted(t *testing.T, answer func(c net.Conn, conn, request int) (goOn bool)) *scriptServer {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestKeeperInterrupt(t *testing.T) {
 // TestKeeperWriteInterrupt proves the same for a server that does not read.
 func TestKeeperWriteInterrupt(t *testing.T) {
 	leakCheck(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/safedial"
+	"github.com/warder-mcp/warder/internal/tlsconf"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -49,7 +50,7 @@ type client struct {
 }
 
 func newClient(s *Server) (*client, error) {
-	tlsConfig, err := s.cfg.TLS.config()
+	tlsConfig, err := tlsconf.ClientConfig(s.cfg.TLS)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/secret"
+	"github.com/warder-mcp/warder/internal/tlsconf"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -203,7 +206,7 @@ func TestBreaker(t *testing.T) {
 	var events []string
 	s, err := New("test", Config{URL: url, Era: EraModern, Breaker: BreakerConfig{Failures: 3, Open: time.Minute}}, Options{
 		Now: func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
-		OnLifecycle: func(event string, _ ...slogAttr) {
+		OnLifecycle: func(event string, _ ...slog.Attr) {
 			mu.Lock()
 			defer mu.Unlock()
 			events = append(events, event)
@@ -405,10 +408,10 @@ func TestValidate(t *testing.T) {
 		{Config{Run: &Run{}}, "command is empty"},
 		{Config{Run: &Run{Command: []string{"a"}, Instances: "many"}}, "instances"},
 		{Config{Run: &Run{Command: []string{"a"}, Env: map[string]string{"A=B": ""}}}, "env"},
-		{Config{URL: "https://a", Headers: map[string]secretRef{"mcp-session-id": {Env: "X"}}}, "headers"},
-		{Config{URL: "https://a", Headers: map[string]secretRef{"X Y": {Env: "X"}}}, "headers"},
-		{Config{URL: "https://a", Headers: map[string]secretRef{"X": {}}}, "exactly one of file"},
-		{Config{URL: "https://a", TLS: ClientTLS{Pins: []string{"abc"}}}, "pin"},
+		{Config{URL: "https://a", Headers: map[string]secret.Ref{"mcp-session-id": {Env: "X"}}}, "headers"},
+		{Config{URL: "https://a", Headers: map[string]secret.Ref{"X Y": {Env: "X"}}}, "headers"},
+		{Config{URL: "https://a", Headers: map[string]secret.Ref{"X": {}}}, "exactly one of file"},
+		{Config{URL: "https://a", TLS: tlsconf.Client{Pins: []string{"abc"}}}, "pin"},
 	} {
 		if err := tc.cfg.Validate(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v, want %q", tc.cfg, err, tc.want)

@@ -14,20 +14,22 @@ import (
 	"github.com/warder-mcp/warder/wire"
 )
 
-var rewriteSeeds = []string{
-	`{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"x"}],"_meta":{"a":1}}}`,
-	`{"result":{"a":{"b":[1,2,{"c":null}]},"resultType":"complete"},"jsonrpc":"2.0","id":%s}`,
-	"\n { \"id\" : %s , \"jsonrpc\" : \"2.0\" , \"error\" : { \"code\" : -32602 , \"message\" : \"no\", \"data\":{} } } ",
-	`{"jsonrpc":"2.0","error":{"code":1,"message":"ä","data":[]},"id":%s}`,
-	`{"jsonrpc":"2.0","id":%s,"method":"roots/list","params":{"_meta":{"progressToken":7,"x":"y"},"q":[{}]}}`,
-	`{"jsonrpc":"2.0","id":%s,"result":{}}`,
+func rewriteSeeds() []string {
+	return []string{
+		`{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"x"}],"_meta":{"a":1}}}`,
+		`{"result":{"a":{"b":[1,2,{"c":null}]},"resultType":"complete"},"jsonrpc":"2.0","id":%s}`,
+		"\n { \"id\" : %s , \"jsonrpc\" : \"2.0\" , \"error\" : { \"code\" : -32602 , \"message\" : \"no\", \"data\":{} } } ",
+		`{"jsonrpc":"2.0","error":{"code":1,"message":"ä","data":[]},"id":%s}`,
+		`{"jsonrpc":"2.0","id":%s,"method":"roots/list","params":{"_meta":{"progressToken":7,"x":"y"},"q":[{}]}}`,
+		`{"jsonrpc":"2.0","id":%s,"result":{}}`,
+	}
 }
 
 // TestRestore holds the shortcuts for ids against the strict decoder.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	ids := []string{`1`, `-1`, `17592186044416`, `"a"`, `"0195c7e1-3bfa-7d1c-8d43-b0a3f5a1e0aa"`, `""`, `"ä\n\u00e4"`}
-	for _, seed := range rewriteSeeds {
+	for _, seed := range rewriteSeeds() {
 		for _, from := range ids {
 			for _, to := range ids {
 				checkRestore(t, fmt.Sprintf(seed, from), to)
@@ -67,7 +69,7 @@ func checkRestore(t *testing.T, raw, to string) {
 }
 
 func FuzzRestore(f *testing.F) {
-	for _, seed := range rewriteSeeds {
+	for _, seed := range rewriteSeeds() {
 		f.Add(fmt.Sprintf(seed, "17592186044416"), "7")
 		f.Add(fmt.Sprintf(seed, `"x"`), `"longer than before"`)
 	}

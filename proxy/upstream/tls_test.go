@@ -21,6 +21,7 @@ import (
 	"context"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/tlsconf"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -48,15 +49,15 @@ func TestTLS(t *testing.T) {
 	other := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for _, tc := range []struct {
 		name string
-		tls  ClientTLS
+		tls  tlsconf.Client
 		text string
 	}{
-		{"unknown authority", ClientTLS{}, "unknown authority"},
-		{"authority", ClientTLS{CAFile: ca}, ""},
-		{"authority and pins", ClientTLS{CAFile: ca, Pins: []string{other, pin}}, ""},
-		{"wrong pin", ClientTLS{CAFile: ca, Pins: []string{other}}, "no pinned key"},
-		{"pin without authority", ClientTLS{Pins: []string{pin}}, "unknown authority"},
-		{"wrong name", ClientTLS{CAFile: ca, ServerName: "other.test"}, "other.test"},
+		{"unknown authority", tlsconf.Client{}, "unknown authority"},
+		{"authority", tlsconf.Client{CAFile: ca}, ""},
+		{"authority and pins", tlsconf.Client{CAFile: ca, Pins: []string{other, pin}}, ""},
+		{"wrong pin", tlsconf.Client{CAFile: ca, Pins: []string{other}}, "no pinned key"},
+		{"pin without authority", tlsconf.Client{Pins: []string{pin}}, "unknown authority"},
+		{"wrong name", tlsconf.Client{CAFile: ca, ServerName: "other.test"}, "other.test"},
 	} {
 		s := newServer(t, Config{URL: srv.URL, Era: EraModern, TLS: tc.tls})
 		_, err := s.Probe(t.Context())
@@ -70,7 +71,7 @@ func TestTLS(t *testing.T) {
 	if proto != "HTTP/2.0" {
 		t.Errorf("spoke %s", proto)
 	}
-	if _, err := New("x", Config{URL: srv.URL, TLS: ClientTLS{CAFile: "/nonexistent"}}, Options{}); err == nil {
+	if _, err := New("x", Config{URL: srv.URL, TLS: tlsconf.Client{CAFile: "/nonexistent"}}, Options{}); err == nil {
 		t.Error("a missing file of authorities was accepted")
 	}
 }
