@@ -316,7 +316,11 @@ func (l *Log) Close(ctx context.Context) error {
 	l.stop()
 	l.running.Wait()
 	treeErr := l.integrator.drain(ctx, l.wal.Durable())
-	return errors.Join(walErr, treeErr, l.tree.Close(ctx), l.lock.Close())
+	var vaultErr error
+	if l.vault != nil {
+		vaultErr = l.vault.root.Close()
+	}
+	return errors.Join(walErr, treeErr, l.tree.Close(ctx), vaultErr, l.lock.Close())
 }
 
 // sayLost writes down how many records were lost or suppressed since the last time.

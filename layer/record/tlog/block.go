@@ -8,9 +8,6 @@ import (
 // MaxRecords is the number of records that one block can stand for.
 const MaxRecords = 4096
 
-// maxBlocks is the number of blocks that one [Tree.Add] takes.
-const maxBlocks = 256
-
 // A Block is one entry of the tree: a run of records of the write-ahead file. Chain commits to them
 // and to all records before. The prints only help to say which of them was changed.
 type Block struct {

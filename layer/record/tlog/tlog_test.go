@@ -40,8 +40,10 @@ func TestTree(t *testing.T) {
 			t.Fatalf("next %d, want %d", got, round*3000)
 		}
 		for i := range 300 {
-			if err := tree.Add(t.Context(), block(round*3000+i*10, 4), block(round*3000+i*10+4, 6)); err != nil {
-				t.Fatal(err)
+			for _, b := range []Block{block(round*3000+i*10, 4), block(round*3000+i*10+4, 6)} {
+				if err := tree.Add(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if i == 20 {
 				break

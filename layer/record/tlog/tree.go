@@ -22,7 +22,6 @@ import (
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
-	"k8s.io/klog/v2"
 )
 
 // stateDir is where the storage driver keeps its locks and the state of the tree.
@@ -53,7 +52,7 @@ func Open(ctx context.Context, dir, signerKey string, interval time.Duration, lo
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint key: %w", err)
 	}
-	klog.SetSlogLogger(logger)
+	redirect(logger)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	driver, err := posix.New(ctx, posix.Config{Path: dir})
 	if err != nil {
@@ -63,7 +62,7 @@ func Open(ctx context.Context, dir, signerKey string, interval time.Duration, lo
 	opts := tessera.NewAppendOptions().
 		WithCheckpointSigner(signer).
 		WithCheckpointInterval(interval).
-		WithBatching(maxBlocks, 2*time.Millisecond)
+		WithBatching(1, time.Millisecond)
 	appender, shutdown, reader, err := tessera.NewAppender(ctx, driver, opts)
 	if err != nil {
 		cancel()
@@ -99,37 +98,20 @@ func (t *Tree) refresh(ctx context.Context) error {
 // over them.
 func (t *Tree) Next() (next uint64, chain [32]byte) { return t.next, t.chain }
 
-// Add appends blocks, the first of which must begin with record [Tree.Next], and returns when all are
-// in the tree. After an error Next tells how far it got; the caller goes on from there.
-func (t *Tree) Add(ctx context.Context, blocks ...Block) error {
-	if len(blocks) > maxBlocks {
-		return fmt.Errorf("%d blocks at once, at most %d", len(blocks), maxBlocks)
+// Add appends a block, which must begin with record [Tree.Next], and returns when it is in the tree.
+// After an error Next tells how far the tree got; the caller goes on from there.
+func (t *Tree) Add(ctx context.Context, b Block) error {
+	if b.First != t.next || len(b.Prints) == 0 || len(b.Prints) > MaxRecords {
+		return fmt.Errorf("block of %d records begins at %d, want %d", len(b.Prints), b.First, t.next)
 	}
 	if err := t.present(); err != nil {
 		return err
 	}
-	next := t.next
-	futures := make([]tessera.IndexFuture, len(blocks))
-	for _, b := range blocks {
-		if b.First != next || len(b.Prints) == 0 || len(b.Prints) > MaxRecords {
-			return fmt.Errorf("block of %d records begins at %d, want %d", len(b.Prints), b.First, next)
-		}
-		next = b.Next()
+	idx, err := t.add(ctx, tessera.NewEntry(b.encode()))()
+	if err == nil && idx.Index != t.size {
+		err = fmt.Errorf("block %d was given number %d", t.size, idx.Index)
 	}
-	for i, b := range blocks {
-		futures[i] = t.add(ctx, tessera.NewEntry(b.encode()))
-	}
-	var first error
-	for i, f := range futures {
-		idx, err := f()
-		if err == nil && idx.Index != t.size+uint64(i) {
-			err = fmt.Errorf("block %d was given number %d", t.size+uint64(i), idx.Index)
-		}
-		if err != nil && first == nil {
-			first = err
-		}
-	}
-	return errors.Join(first, t.refresh(ctx))
+	return errors.Join(err, t.refresh(ctx))
 }
 
 // present checks that the driver's state folder is there and that files can be opened in it. The
