@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/warder-mcp/warder/e2e/kit"
+)
+
+// A suite is the installed conformance tool.
+type suite struct {
+	node, script string
+	dir          string // for what it writes
+	preload      string // module that Node loads first
+}
+
+func newSuite(dir string) (*suite, error) {
+	node, err := kit.Node()
+	if err != nil {
+		return nil, err
+	}
+	script, err := kit.Script("conformance")
+	if err != nil {
+		return nil, err
+	}
+	return &suite{node: node, script: script, dir: dir, preload: filepath.Join(kit.Root(), "e2e", "npm", "bearer.mjs")}, nil
+}
+
+// A result is what became of one scenario.
+type result struct {
+	scenario     string
+	required     bool
+	ran          bool
+	good, bad    int
+	vacuous      bool     // it ran and checked nothing
+	explanations []string // what the suite says of failed checks
+}
+
+// ok reports a scenario that ran and has nothing to complain about.
+func (r result) ok() bool { return r.ran && r.bad == 0 && !r.vacuous }
+
+// required lists the scenarios of a leg that a revision requires, in the order of the suite.
+func (s *suite) required(ctx context.Context, leg, set string) ([]string, error) {
+	out, err := kit.Output(ctx, kit.Spec{Args: []string{s.node, s.script, "list", "--requirements", set}})
+	if err != nil {
+		return nil, fmt.Errorf("list requirements: %w", err)
+	}
+	var names []string
+	in := false
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "Server scenarios"):
+			in = leg == "server"
+		case strings.HasPrefix(line, "Client scenarios"):
+			in = leg == "client"
+		case strings.HasPrefix(line, "Run and reported"):
+			in = false
+		case in && strings.HasPrefix(line, "- "):
+			names = append(names, strings.TrimPrefix(line, "- "))
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("the suite lists no %s scenario for %s", leg, set)
+	}
+	return names, nil
+}
+
+var summaryLine = regexp.MustCompile(`^(✓|✗|-) (\S+): (?:(\d+) passed, (\d+) failed(?:, (\d+) warnings)?|skipped)`)
+
+// run runs one leg of the suite with one set of requirements.
+func (s *suite) run(ctx context.Context, leg, set string, env []string, args ...string) ([]result, error) {
+	names, err := s.required(ctx, leg, set)
+	if err != nil {
+		return nil, err
+	}
+	args = append([]string{s.node, s.script, leg, "--requirements", set}, args...)
+	out, err := kit.Output(ctx, kit.Spec{Args: args, Env: env, Dir: s.dir})
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return nil, fmt.Errorf("run the suite: %w", err)
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("run the suite: %w", ctx.Err())
+	}
+	results := parse(out)
+	for i, name := range names {
+		at := slices.IndexFunc(results, func(r result) bool { return r.scenario == name })
+		if at < 0 {
+			results = slices.Insert(results, min(i, len(results)), result{scenario: name, required: true})
+			continue
+		}
+		results[at].required = true
+	}
+	log := filepath.Join(s.dir, fmt.Sprintf("suite-%s-%s.log", leg, set))
+	return results, os.WriteFile(log, out, 0o600)
+}
+
+// parse reads the tables that the suite prints, and the reasons before them.
+func parse(out []byte) []result {
+	var results []result
+	why := map[string][]string{}
+	scenario, inSummary := "", false
+	for sc := bufio.NewScanner(bytes.NewReader(out)); sc.Scan(); {
+		line := strings.TrimSpace(sc.Text())
+		if name, ok := strings.CutPrefix(line, "=== Running scenario: "); ok {
+			scenario = strings.TrimSuffix(name, " ===")
+		}
+		if strings.HasPrefix(line, "=== ") && strings.Contains(line, "SUMMARY") {
+			inSummary = true
+		}
+		m := summaryLine.FindStringSubmatch(line)
+		switch {
+		case inSummary && m != nil:
+			r := result{scenario: m[2], ran: m[1] != "-"}
+			r.good, _ = strconv.Atoi(m[3]) // digits by the expression
+			r.bad, _ = strconv.Atoi(m[4])
+			if warnings, _ := strconv.Atoi(m[5]); m[1] == "✗" && r.bad == 0 {
+				r.bad = warnings
+			}
+			r.vacuous = r.good+r.bad == 0
+			r.explanations = why[r.scenario]
+			results = append(results, r)
+		case inSummary && len(results) > 0 && strings.HasPrefix(line, "- "):
+			last := &results[len(results)-1]
+			last.explanations = append(last.explanations, strings.TrimPrefix(line, "- "))
+		case strings.Contains(line, "FAILURE") || strings.HasPrefix(line, "Error:"):
+			why[scenario] = append(why[scenario], line)
+		}
+	}
+	return results
+}
+
+// expectedFailures reads the lists of scenario names by leg: the form that the suite itself reads.
+func expectedFailures(path string) (map[string]map[string]bool, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("expected failures: %w", err)
+	}
+	out := map[string]map[string]bool{"server": {}, "client": {}}
+	leg := ""
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		line = strings.TrimRight(line, " \r\n")
+		switch name, item := strings.CutPrefix(strings.TrimSpace(line), "- "); {
+		case line == "":
+		case item && leg != "":
+			out[leg][strings.TrimSpace(name)] = true
+		case out[strings.TrimSuffix(line, ":")] != nil && strings.HasSuffix(line, ":"):
+			leg = strings.TrimSuffix(line, ":")
+		default:
+			return nil, fmt.Errorf("expected failures: line %q is neither a leg nor a scenario", line)
+		}
+	}
+	return out, nil
+}
+
+// table prints one line a scenario, the required ones first, and a line that counts.
+func table(title string, results []result, expected map[string]bool, verbose bool) {
+	fmt.Printf("== %s\n", title)
+	for _, required := range []bool{true, false} {
+		passed, total := 0, 0
+		for _, r := range results {
+			if r.required != required {
+				continue
+			}
+			total++
+			mark := "✗"
+			switch {
+			case r.ok():
+				mark = "✓"
+				passed++
+			case expected[r.scenario]:
+				mark = "o" // expected
+			}
+			fmt.Printf("  %s %-50s %3d checks passed, %d failed%s\n", mark, r.scenario, r.good, r.bad, remark(r))
+			if !r.ok() && (verbose || (required && !expected[r.scenario])) {
+				for _, e := range r.explanations {
+					fmt.Println("      ", e)
+				}
+			}
+		}
+		if required {
+			fmt.Printf("  -- required: %d of %d\n", passed, total)
+		} else if total > 0 {
+			fmt.Printf("  -- not scored: %d of %d\n", passed, total)
+		}
+	}
+}
+
+func remark(r result) string {
+	switch {
+	case !r.ran:
+		return " (did not run)"
+	case r.vacuous:
+		return " (checked nothing)"
+	default:
+		return ""
+	}
+}
+
+// counts is passed and all of the required ones.
+func counts(results []result) (passed, total int) {
+	for _, r := range results {
+		if r.required {
+			total++
+			if r.ok() {
+				passed++
+			}
+		}
+	}
+	return passed, total
+}

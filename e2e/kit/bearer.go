@@ -1,0 +1,80 @@
+package kit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// A Shim is an HTTP server that shows a bearer token for clients that cannot be told one. It forwards
+// each request as it came, with its own Host and Origin, and each piece of an answer as it comes.
+type Shim struct {
+	URL string // base, without a path
+	srv *http.Server
+}
+
+// Bearer opens a shim before base. The gateway must be configured with base, so Host names it.
+func Bearer(base, token string) (*Shim, error) {
+	to, err := url.Parse(base)
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	s := &Shim{URL: "http://" + l.Addr().String()}
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
+	s.srv = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		forward(w, r, transport, to, token)
+	})}
+	go func() { _ = s.srv.Serve(l) }() // ends with Close
+	return s, nil
+}
+
+// Close ends the shim and every connection.
+func (s *Shim) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.srv.Close()
+}
+
+// forward makes one request with the token and copies the answer.
+func forward(w http.ResponseWriter, r *http.Request, t http.RoundTripper, to *url.URL, token string) {
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.RequestURI = to.Scheme, to.Host, ""
+	out.Header.Set("Authorization", "Bearer "+token)
+	resp, err := t.RoundTrip(out)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer resp.Body.Close()
+	for name, values := range resp.Header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(resp.StatusCode)
+	flush := http.NewResponseController(w)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := resp.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil || flush.Flush() != nil {
+				return // the client left
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler) // an answer cut short must not look whole
+		}
+	}
+}
