@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -124,7 +125,8 @@ func testFullQueue(t *testing.T) {
 	cfg := testConfig()
 	cfg.Queue, cfg.Delay = 64<<10, 5*time.Second
 	l := openLog(t, t.TempDir(), cfg)
-	for l.wal.Append(make([]byte, 1000)) == nil {
+	for err := error(nil); err == nil; {
+		err = l.wal.Append(make([]byte, 1000))
 	}
 	for _, effect := range []warder.Effect{warder.EffectRead, warder.EffectWrite} {
 		d := intercept(t, l, call(t, effect, `{}`))
@@ -275,4 +277,30 @@ func make0(n int) []byte {
 		b[i] = 'a'
 	}
 	return b
+}
+
+// TestCloseEndsEverything opens and closes a trail again and again; nothing of it may stay behind.
+func TestCloseEndsEverything(t *testing.T) {
+	dir := t.TempDir()
+	before, files := runtime.NumGoroutine(), descriptors(t)
+	for range 5 {
+		l := openLog(t, dir, testConfig())
+		if err := l.AppendWait(t.Context(), warder.Event{Type: warder.EventLifecycle}); err != nil {
+			t.Fatal(err)
+		}
+		closeLog(t, l)
+	}
+	waitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= before })
+	if now := descriptors(t); now > files {
+		t.Errorf("%d descriptors open, %d before", now, files)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Logf("descriptors are not counted here: %v", err)
+	}
+	return len(fds)
 }

@@ -82,7 +82,7 @@ func scan(dir string, from uint64) iter.Seq2[Record, error] {
 			return
 		}
 		names = names[startAt(names, from):]
-		s := scanner{table: castagnoli(), yield: yield, started: false}
+		s := scanner{table: castagnoli(), yield: yield}
 		for i, name := range names {
 			b, err := root.ReadFile(name)
 			if errors.Is(err, fs.ErrNotExist) {
