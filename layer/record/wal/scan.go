@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"iter"
 	"os"
 	"time"
@@ -84,19 +83,46 @@ func scan(dir string, from uint64) iter.Seq2[Record, error] {
 		names = names[startAt(names, from):]
 		s := scanner{table: castagnoli(), yield: yield}
 		for i, name := range names {
-			b, err := root.ReadFile(name)
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("segment vanished while reading: %w", err)
-			}
+			last := i == len(names)-1
+			b, err := readSegment(root, name, last)
 			if err != nil {
 				yield(Record{}, err)
 				return
 			}
-			if !s.segment(name, b, i == len(names)-1) {
+			if !s.segment(name, b, last) {
 				return
 			}
 		}
 	}
+}
+
+// readSegment reads a whole segment. The newest one may be read in the middle of a write, which shows
+// as damage that is gone a moment later; such a read is repeated.
+func readSegment(root *os.Root, name string, last bool) ([]byte, error) {
+	const tries, pause = 6, 5 * time.Millisecond
+	for n := 1; ; n++ {
+		b, err := root.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read segment: %w", err)
+		}
+		if !last || n == tries || settled(b) {
+			return b, nil
+		}
+		time.Sleep(pause)
+	}
+}
+
+// settled reports whether a segment consists of sound records with nothing behind them.
+func settled(b []byte) bool {
+	table := castagnoli()
+	for off := segmentHeader; off < len(b); {
+		_, size, ok := parseFrame(b[off:], table)
+		if !ok {
+			return allZero(b[off:])
+		}
+		off += size
+	}
+	return true
 }
 
 // startAt is the index of the last segment whose first record is not after from.
