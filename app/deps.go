@@ -35,7 +35,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		return nil, fmt.Errorf("policies: %w", err)
 	}
 	in.policies = engine
-	accessDeps := access.Deps{Authorizer: engine, MetadataURL: in.metadataURL, Now: a.opt.Now}
+	accessDeps := access.Deps{Authorizer: engine, MetadataURL: cfg.Identity.MetadataURL, Now: a.opt.Now}
 	visibility, err := access.NewVisibility(accessDeps)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 	return &deps{
 		trace: record.TraceDeps{Limits: wireLimits, Finish: in},
 		gateway: gateway.Deps{
-			Annotations: annotations{}, Sessions: sessionOwners{s.sessions}, Refresher: refresher{definitions},
+			Annotations: s.registry, Sessions: sessionOwners{s.sessions}, Refresher: refresher{definitions},
 			State: s.box, Limits: wireLimits, Now: a.opt.Now,
 		},
 		identity: id,
@@ -90,25 +90,8 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 	return d, nil
 }
 
-// withLocalIssuer adds Warder's own issuer to those whose tokens are accepted.
-func withLocalIssuer(cfg identity.Config) identity.Config {
-	if cfg.LocalIssuer != "" {
-		cfg.Issuers = append(slices.Clone(cfg.Issuers), identity.Issuer{URL: cfg.LocalIssuer})
-	}
-	return cfg
-}
-
 // fetchTimeout bounds the fetch of a key set.
 const fetchTimeout = 10 * time.Second
-
-// metadataURL is where a client learns how to get a token for an endpoint (RFC 9728 section 3.1).
-func (in *instance) metadataURL(endpoint string) string {
-	u, err := url.Parse(in.cfg.Identity.BaseURL)
-	if err != nil || u.Host == "" {
-		return ""
-	}
-	return u.Scheme + "://" + u.Host + "/.well-known/oauth-protected-resource/mcp/" + endpoint
-}
 
 // A lister reads the current definitions of a server for the tools layer. The gate is set before the
 // first exchange.
@@ -146,8 +129,3 @@ func issuerPath(is *issuer.Issuer) string {
 	}
 	return u.Path + "/"
 }
-
-// annotations is filled in by the definitions.
-type annotations struct{}
-
-func (annotations) Annotations(string, string) []warder.Header { return nil }

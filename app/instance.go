@@ -18,6 +18,7 @@ import (
 	"github.com/warder-mcp/warder/layer/identity"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/proxy/upstream"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // An instance is the system as one configuration describes it. It is immutable.
@@ -50,6 +51,11 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	if err != nil {
 		return nil, err
 	}
+	floor, err := wire.NewFloor(wire.RevisionConfig{Floor: cfg.Limits.MinRevision, Sunset: cfg.Limits.Sunset}, a.opt.Now)
+	if err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
+	d.floor = floor
 	layers, err := path(cfg, d)
 	if err != nil {
 		return nil, err
@@ -58,7 +64,7 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 		return nil, err
 	}
 	in.chain = proxy.NewChain(layers, modes(cfg, a.opt.Now()), in.telemetry)
-	in.gate = proxy.New(cfg.Limits, in.chain, ends, a.services.sessions, a.opt.Log)
+	in.gate = proxy.New(cfg.Limits, floor, in.chain, ends, a.services.sessions, a.opt.Log)
 	lister.gate = in.gate
 	in.handler = in.routes(a, ends)
 	return in, nil
@@ -181,10 +187,12 @@ func (in *instance) routes(a *App, ends []*proxy.Endpoint) http.Handler {
 		mux.Handle("GET /mcp/{endpoint}/sse", sse)
 		mux.Handle("POST /mcp/{endpoint}/messages", sse)
 	}
-	mux.Handle("/.well-known/oauth-protected-resource/", identity.Metadata(in.cfg.Identity, func(name string) (*warder.Server, bool) {
+	metadata := identity.Metadata(in.cfg.Identity, func(name string) (*warder.Server, bool) {
 		s, ok := byName[name]
 		return s, ok
-	}))
+	})
+	mux.Handle("/.well-known/oauth-protected-resource", metadata)
+	mux.Handle("/.well-known/oauth-protected-resource/", metadata)
 	if a.services.issuer != nil {
 		mux.Handle(issuerPath(a.services.issuer), a.services.issuer.Handler())
 		mux.Handle("/.well-known/", a.services.issuer.Handler())

@@ -14,12 +14,14 @@ import (
 	"github.com/warder-mcp/warder/layer/output"
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // path is THE ORDER: requests run down this list, answers run up it.
 //
 //	network   who may connect             TLS, Host, Origin
 //	trace     which trace it belongs to   W3C context, baggage
+//	revision  is it spoken here           the floor and the sunsets
 //	gateway   is it proper MCP            rates, headers, sessions, forms, state
 //	identity  who is it                   bearer tokens, the user of a local pipe
 //	tools     is this the vetted tool     approval by digest, visibility
@@ -31,8 +33,9 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 	var p list
 	p.add(network.New(cfg.Network))
 	p.add(record.NewTrace(cfg.Record, d.trace))
+	p.add(warder.Layer{Name: "revision", Request: []warder.Interceptor{d.floor}}, nil)
 	p.add(gateway.New(cfg.Gateway, d.gateway))
-	p.add(identity.New(withLocalIssuer(cfg.Identity), d.identity))
+	p.add(identity.New(cfg.Identity, d.identity))
 	p.add(tools.New(cfg.Tools, d.tools))
 	p.add(input.New(cfg.Input, d.input))
 	p.add(access.New(cfg.Access, d.access))
@@ -44,6 +47,7 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 // deps is what the layers need from outside, gathered in deps.go.
 type deps struct {
 	trace    record.TraceDeps
+	floor    *wire.Floor
 	gateway  gateway.Deps
 	identity identity.Deps
 	tools    tools.Deps

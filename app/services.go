@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/seal"
@@ -53,7 +54,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	s.registry, err = registry.New(ctx, registry.Config{}, registry.Deps{
-		Store: s.db.Registry(), Record: s.trail.AppendWait, Log: opt.Log, Now: opt.Now,
+		Store: s.db.Registry(), Record: s.recordDecision, Log: opt.Log, Now: opt.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
@@ -65,6 +66,16 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 		}
 	}
 	return s, nil
+}
+
+// recordDecision writes an approval to the trail. A person's decision waits until it is part of the
+// signed tree; a pin at first sight is durable, which is what a call with effect gets too, and does not
+// hold up the first call of a server with many tools.
+func (s *services) recordDecision(ctx context.Context, e warder.Event) error {
+	if e.Principal != nil && e.Principal.Subject == registry.FirstUse {
+		return s.trail.Append(ctx, e)
+	}
+	return s.trail.AppendWait(ctx, e)
 }
 
 // close releases what was opened, in reverse order.

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,6 +57,12 @@ func textOf(size int) string {
 	return strings.Repeat("The quick brown fox jumps over the lazy dog. ", size/45+1)[:max(size-300, 40)]
 }
 
+// serial makes every call differ from every other.
+var serial atomic.Int64
+
+// warmUp is the number of calls before a measurement.
+const warmUp = 20
+
 // drive makes calls over conns connections for at least the given time and calls.
 func drive(t target, size, conns, calls int) (cell, error) {
 	c := cell{target: t.name, size: size, conns: conns}
@@ -64,7 +72,7 @@ func drive(t target, size, conns, calls int) (cell, error) {
 	var firstErr error
 	var work sync.WaitGroup
 	perConn := max(calls/conns, 1)
-	if err := oneConnection(t, text, 20, nil); err != nil { // warm up
+	if failed, err := oneConnection(t, text, warmUp, nil); failed == warmUp {
 		return c, fmt.Errorf("%s: %w", t.name, err)
 	}
 	before, err := usage(t)
@@ -75,12 +83,12 @@ func drive(t target, size, conns, calls int) (cell, error) {
 	for range conns {
 		work.Go(func() {
 			mine := make([]time.Duration, 0, perConn)
-			err := oneConnection(t, text, perConn, &mine)
+			failed, err := oneConnection(t, text, perConn, &mine)
 			mu.Lock()
 			defer mu.Unlock()
 			times = append(times, mine...)
+			c.failed += failed
 			if err != nil {
-				c.failed += perConn - len(mine)
 				firstErr = err
 			}
 		})
@@ -107,37 +115,74 @@ func drive(t target, size, conns, calls int) (cell, error) {
 	return c, nil
 }
 
-// oneConnection makes n calls back to back and checks every reply.
-func oneConnection(t target, text string, n int, times *[]time.Duration) error {
-	conn, err := net.Dial("tcp", t.addr)
+// A line is one connection that is opened again when the peer broke it.
+type line struct {
+	t    target
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+func (l *line) open() error {
+	conn, err := net.Dial("tcp", l.t.addr)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	r := bufio.NewReaderSize(conn, 128<<10)
-	want := []byte(text)
+	l.conn, l.r = conn, bufio.NewReaderSize(conn, 128<<10)
+	return nil
+}
+
+func (l *line) close() {
+	if l.conn != nil {
+		_ = l.conn.Close() // nothing is pending
+	}
+	l.conn = nil
+}
+
+// call makes one call and checks the reply to its end.
+func (l *line) call(raw, want []byte) (time.Duration, error) {
+	if l.conn == nil {
+		if err := l.open(); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	if _, err := l.conn.Write(raw); err != nil {
+		return 0, err
+	}
+	resp, err := http.ReadResponse(l.r, nil)
+	if err != nil {
+		return 0, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close() // read to its end above
+	if err != nil {
+		return 0, fmt.Errorf("reply cut short: %w", err)
+	}
+	took := time.Since(start)
+	if resp.StatusCode != http.StatusOK || !bytes.Contains(body, want) {
+		return 0, fmt.Errorf("status %d, %.200s", resp.StatusCode, body)
+	}
+	return took, nil
+}
+
+// oneConnection makes n calls back to back, counts those that failed, and returns the first failure.
+func oneConnection(t target, text string, n int, times *[]time.Duration) (failed int, first error) {
+	l := &line{t: t}
+	defer l.close()
 	for i := range n {
-		raw := request(t, i+1, text)
-		start := time.Now()
-		if _, err := conn.Write(raw); err != nil {
-			return err
-		}
-		resp, err := http.ReadResponse(r, nil)
+		each := strconv.FormatInt(serial.Add(1), 10) + text // a call repeated without change is a loop (GW-04)
+		took, err := l.call(request(t, i+1, each), []byte(each))
 		if err != nil {
-			return fmt.Errorf("call %d: %w", i, err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close() // read to its end above
-		if err != nil {
-			return fmt.Errorf("call %d: reply cut short: %w", i, err)
-		}
-		took := time.Since(start)
-		if resp.StatusCode != http.StatusOK || !bytes.Contains(body, want) {
-			return fmt.Errorf("call %d: status %d, %.200s", i, resp.StatusCode, body)
+			l.close()
+			failed++
+			if first == nil {
+				first = fmt.Errorf("call %d: %w", i, err)
+			}
+			continue
 		}
 		if times != nil {
 			*times = append(*times, took)
 		}
 	}
-	return nil
+	return failed, first
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -228,13 +229,9 @@ func (f *flow) paramHeaders(h http.Header) http.Header {
 
 // revisions lists what a client may speak at this gate, newest first.
 func (g *Gate) revisions() []warder.Revision {
-	var out []warder.Revision
-	for _, r := range warder.Revisions() {
-		if r >= g.floor {
-			out = append([]warder.Revision{r}, out...)
-		}
-	}
-	return out
+	revisions := slices.Clone(g.floor.Supported())
+	slices.Reverse(revisions)
+	return revisions
 }
 
 func hashCapabilities(caps []byte) [32]byte { return sha256.Sum256(bytes.TrimSpace(caps)) }

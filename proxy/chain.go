@@ -142,9 +142,12 @@ func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase)
 	var d warder.Decision // one for the whole phase: it escapes to the observer
 	for i, steps := 0, c.steps(phase); i < len(steps); i++ {
 		s := &steps[i]
-		before := x.Request
+		before, answer := x.Request, x.Response
 		var err error
 		d, err = intercept(ctx, x, s.run)
+		if s.monitor {
+			x.Request, x.Response = before, answer // a control that only observes changes nothing
+		}
 		if s.sealed && x.Request != before {
 			x.Request = before
 			d = warder.Refuse(warder.CodeInternal, "rewritten_after_access", "a control changed the request after policy had decided")

@@ -143,6 +143,20 @@ func TestChainModes(t *testing.T) {
 	}
 }
 
+func TestMonitoredControlChangesNothing(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	strip := &fake{id: "B", seen: &seen, do: func(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
+		x.Request = &warder.Message{Method: "changed"}
+		return warder.Continue(), nil
+	}}
+	x := &warder.Exchange{Request: &warder.Message{Method: "as sent"}}
+	c := NewChain(layersOf(&seen, strip), map[warder.ControlID]Mode{"B": Monitor}, nil)
+	if err := c.Request(t.Context(), x); err != nil || x.Request.Method != "as sent" {
+		t.Errorf("got %v with method %q, want the message as sent", err, x.Request.Method)
+	}
+}
+
 func TestChainRefusesRewriteAfterAccess(t *testing.T) {
 	t.Parallel()
 	var seen []string

@@ -41,8 +41,7 @@ func (f *flow) classifyModern(m *warder.Message, version string, stated bool, he
 	if !stated {
 		x.Revision = warder.Revision(headerVersion)
 	}
-	if !x.Revision.Known() || !x.Revision.Modern() || x.Revision < f.g.floor {
-		requested := x.Revision
+	if requested := x.Revision; !requested.Known() || !requested.Modern() {
 		x.Revision = warder.Revision20260728 // the refusal speaks the newest revision
 		if stated && headerVersion != "" && headerVersion != version {
 			return &warder.Error{Code: warder.CodeHeaderMismatch, Reason: "version_mismatch", Control: "PRT-02"}
@@ -82,7 +81,7 @@ func (g *Gate) unsupported(requested warder.Revision) *warder.Error {
 func (f *flow) classifyInitialize(m *warder.Message, own *session) *warder.Error {
 	x := f.x
 	offered, _ := wire.At(m, m.Params.Get("protocolVersion")).Text()
-	revision, err := wire.Negotiate(warder.Revision(offered), f.g.floor)
+	revision, err := f.g.floor.Negotiate(warder.Revision(offered))
 	x.Revision = revision
 	if err != nil {
 		x.Revision = warder.Revision20251125

@@ -3,13 +3,17 @@ package proxy
 import (
 	"time"
 
+	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/unit"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // Config bounds the data plane. Every zero means the default beside it, never "unlimited".
 type Config struct {
 	// MinRevision is the oldest revision a client may speak; default 2025-06-18.
-	MinRevision string `yaml:"min_revision,omitempty"`
+	MinRevision warder.Revision `yaml:"min_revision,omitempty"`
+	// Sunset names the day from which a revision is no longer spoken, such as "2027-07-28".
+	Sunset map[warder.Revision]string `yaml:"sunset,omitempty"`
 	// RequestBytes bounds the body of one client message; default 1MiB.
 	RequestBytes unit.Bytes `yaml:"request_bytes,omitempty"`
 	// MessageBytes bounds one message of an answer; default 4MiB.
@@ -83,7 +87,7 @@ func (c SessionConfig) withDefaults() SessionConfig {
 
 // WithDefaults fills every zero with its default.
 func (c Config) WithDefaults() Config {
-	c.MinRevision = orDefault(c.MinRevision, "2025-06-18")
+	c.MinRevision = orDefault(c.MinRevision, wire.DefaultFloor)
 	c.RequestBytes = orDefault(c.RequestBytes, unit.MiB)
 	c.MessageBytes = orDefault(c.MessageBytes, 4*unit.MiB)
 	c.ResponseBytes = orDefault(c.ResponseBytes, 64*unit.MiB)

@@ -54,7 +54,7 @@ type Gate struct {
 	routes    *routes
 	limits    wire.Limits
 	budget    warder.Budget
-	floor     warder.Revision
+	floor     *wire.Floor
 	log       *slog.Logger
 	now       func() time.Time
 
@@ -64,15 +64,16 @@ type Gate struct {
 	halt    context.CancelCauseFunc
 }
 
-// New builds the data plane over a chain. sessions may be shared with the gate this one replaces.
-func New(cfg Config, chain *Chain, endpoints []*Endpoint, sessions *Sessions, log *slog.Logger) *Gate {
+// New builds the data plane over a chain. The floor is that of the chain's PRT-01; sessions may be
+// shared with the gate this one replaces.
+func New(cfg Config, floor *wire.Floor, chain *Chain, endpoints []*Endpoint, sessions *Sessions, log *slog.Logger) *Gate {
 	cfg = cfg.WithDefaults()
 	g := &Gate{
 		cfg: cfg, chain: chain, sessions: sessions, log: log, now: time.Now,
 		endpoints: make(map[string]*Endpoint, len(endpoints)),
 		parked:    newLot(cfg.AnswerTimeout),
 		routes:    newRoutes(),
-		floor:     warder.Revision(cfg.MinRevision),
+		floor:     floor,
 		limits:    wire.Limits{Bytes: int64(cfg.MessageBytes), Depth: cfg.Depth},
 		budget: warder.Budget{
 			RequestBytes: int64(cfg.RequestBytes), MessageBytes: int64(cfg.MessageBytes),

@@ -13,6 +13,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/proxy/upstream"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // admit stands for the identity layer: it names the caller after the Authorization header.
@@ -46,7 +47,11 @@ func newGate(t *testing.T, servers map[string]upstream.Config) *Gate {
 	}
 	chain := NewChain([]warder.Layer{{Name: "identity", Connect: []warder.Interceptor{admit{}}}}, nil, nil)
 	cfg := Config{MinRevision: "2024-11-05"}
-	g := New(cfg, chain, append(ends, group), NewSessions(cfg.Sessions, time.Now), slog.New(slog.DiscardHandler))
+	floor, err := wire.NewFloor(wire.RevisionConfig{Floor: cfg.MinRevision}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(cfg, floor, chain, append(ends, group), NewSessions(cfg.Sessions, time.Now), slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
 		defer cancel()

@@ -30,6 +30,9 @@ func (f *flow) route(ctx context.Context) *warder.Error {
 		return nil
 	}
 	switch m.Method {
+	case wire.MethodPing, wire.NotifyCancelled:
+		f.aim(f.end.Backends[0]) // answered here, but judged like everything else
+		return nil
 	case wire.MethodToolsCall, wire.MethodPromptsGet:
 		return f.routeName()
 	case wire.MethodComplete:
@@ -50,9 +53,10 @@ func (f *flow) route(ctx context.Context) *warder.Error {
 	return nil
 }
 
-// nowhere is the answer for everything a group does not have, or not for this principal.
+// nowhere is the answer for everything a group does not have. It is the answer of MST-01 for what is
+// not there or not for this principal, so that the two cannot be told apart.
 func nowhere() *warder.Error {
-	return &warder.Error{Code: warder.CodeNotFound, Reason: "unknown_target", Public: "Not found."}
+	return &warder.Error{Code: warder.CodeNotFound, Reason: "not_found", Control: "MST-01"}
 }
 
 func (e *Endpoint) backend(name string) *Backend {
@@ -128,16 +132,8 @@ func offers(item []byte, uri string) bool {
 // exchange of its own, judged and recorded like any other.
 func (f *flow) fanOut(ctx context.Context) *warder.Error {
 	m := f.x.Request
-	switch {
-	case m.Method == wire.MethodListen:
+	if m.Method == wire.MethodListen {
 		return f.fanListen(ctx)
-	case m.Method == wire.MethodPing && m.IsCall():
-		return f.sendRaw(ctx, wire.Response(m.IDBytes(), []byte("{}")))
-	case m.Kind == warder.KindNotification && m.Method == wire.NotifyCancelled:
-		if f.sess != nil {
-			f.sess.cancel(m.At(m.Params.Get("requestId")))
-		}
-		return nil
 	}
 	parts := f.parts(ctx)
 	if !m.IsCall() {

@@ -20,9 +20,6 @@ const ExtensionTasks = "io.modelcontextprotocol/tasks"
 const (
 	ReasonUnknownRevision warder.Reason = "unknown_revision" // not a revision that Warder speaks
 	ReasonBelowFloor      warder.Reason = "below_floor"      // older than the floor, or past its sunset
-	ReasonUnknownMethod   warder.Reason = "unknown_method"   // does not exist in the revision
-	ReasonDirection       warder.Reason = "wrong_direction"  // only the other side may send it
-	ReasonWrongKind       warder.Reason = "wrong_kind"       // a request without id, a notification with one
 )
 
 // Admit says whether messages of a revision are accepted above a floor. An empty floor means
@@ -113,8 +110,7 @@ type RevisionConfig struct {
 	Sunset map[warder.Revision]string `yaml:"sunset"` // day from which a revision is refused, such as "2027-07-28"
 }
 
-// Floor is control PRT-01: it refuses revisions below the floor or past their sunset, and methods
-// that do not exist in the revision or may not come from this side. It is safe for concurrent use.
+// Floor is control PRT-01: it refuses revisions below the floor or past their sunset. It is safe for concurrent use.
 type Floor struct {
 	floor  warder.Revision
 	sunset map[warder.Revision]time.Time
@@ -196,7 +192,7 @@ func (f *Floor) Supported() []warder.Revision {
 // Control names the control.
 func (*Floor) Control() warder.ControlID { return "PRT-01" }
 
-// Intercept judges the request of an exchange by its revision. An initialize is judged by the
+// Intercept judges the revision of an exchange; which methods it has is judged by GW-01. An initialize is judged by the
 // negotiated revision, which proxy puts into the exchange.
 func (f *Floor) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
 	if x.Request == nil {
@@ -209,26 +205,5 @@ func (f *Floor) Intercept(_ context.Context, x *warder.Exchange) (warder.Decisio
 		}
 		return warder.Refuse(refusal.Code, refusal.Reason, "revision is not spoken here"), nil
 	}
-	return judgeMethod(x.Revision, x.Request, x.From), nil
-}
-
-// judgeMethod says whether a message may come from this side in this revision.
-func judgeMethod(rev warder.Revision, m *warder.Message, from warder.Direction) warder.Decision {
-	if m.IsAnswer() {
-		if rev.Modern() && from == warder.FromClient {
-			return warder.Refuse(warder.CodeInvalidRequest, ReasonDirection, "stateless revisions carry no answers from clients")
-		}
-		return warder.Continue()
-	}
-	info, ok := Method(rev, m.Method)
-	if !ok {
-		return warder.Refuse(warder.CodeUnknownMethod, ReasonUnknownMethod, "the revision has no such method")
-	}
-	if info.Request != m.IsCall() {
-		return warder.Refuse(warder.CodeInvalidRequest, ReasonWrongKind, "request and notification confused")
-	}
-	if !info.From(from) {
-		return warder.Refuse(warder.CodeUnknownMethod, ReasonDirection, "only the other side may send this")
-	}
-	return warder.Continue()
+	return warder.Continue(), nil
 }

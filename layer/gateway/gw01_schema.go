@@ -53,6 +53,9 @@ func (s *schemaRequest) Intercept(_ context.Context, x *warder.Exchange) (warder
 	if m.IsAnswer() {
 		return s.answer(x, m), nil
 	}
+	if x.From == warder.FromServer && !x.Revision.Modern() && m.Method == wire.MethodListen {
+		return warder.Continue(), nil // proxy's own: it stands for the stream that a session opens
+	}
 	if d := form(s.rules, x.Revision, warder.FromClient, m); d.Verdict != warder.Pass {
 		return d, nil
 	}

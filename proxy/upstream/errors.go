@@ -83,6 +83,8 @@ func asFailure(err error, reason warder.Reason) *warder.Error {
 var (
 	errIdle = errors.New("no message in time")
 	errHard = errors.New("no answer within the hard maximum")
+
+	errShutdown = errors.New("the server's connections are being closed")
 )
 
 // ended explains why a call stopped whose context is done: the caller went away (the context's own
@@ -91,6 +93,9 @@ func ended(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, errIdle) || errors.Is(cause, errHard) || errors.Is(cause, context.DeadlineExceeded) {
 		return fail(ReasonTimeout, cause)
+	}
+	if errors.Is(cause, errShutdown) {
+		return fail(ReasonShutdown, cause)
 	}
 	return fmt.Errorf("call ended by the caller: %w", cause)
 }

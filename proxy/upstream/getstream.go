@@ -43,7 +43,7 @@ func (l *httpLink) listen() {
 func (l *httpLink) hush() {
 	l.streamMu.Lock()
 	defer l.streamMu.Unlock()
-	if l.unlisten != nil && !l.listening() {
+	if l.unlisten != nil && !l.listening() && l.hear == nil {
 		l.unlisten()
 		l.unlisten = nil
 	}
@@ -86,6 +86,9 @@ func (l *httpLink) follow(ctx context.Context) {
 	pause := minReconnect
 	for ctx.Err() == nil && alive(l) {
 		resp, err := l.get(ctx, at.id)
+		if l.hear != nil {
+			l.hear.once.Do(func() { close(l.hear.open) })
+		}
 		switch {
 		case err == nil:
 			if l.read(resp, &at) > 0 {
@@ -147,6 +150,7 @@ func (l *httpLink) unbound(raw []byte) {
 			l.srv.finding(findUnknownID, "") // answers belong to the stream of their request
 		case m.Method == wire.NotifyProgress && l.pooled:
 			l.srv.finding(findToken, m.Method)
+		case m.Kind == warder.KindRequest && l.hear.take(m):
 		default:
 			l.receive(m)
 		}

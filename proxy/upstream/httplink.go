@@ -29,6 +29,7 @@ type httpLink struct {
 	inflight atomic.Int64
 	streamMu sync.Mutex
 	unlisten context.CancelFunc // ends the GET stream; nil if there is none
+	hear     *hearing           // nil unless the server may ask outside the streams of calls
 }
 
 var _ liveLink = (*httpLink)(nil)
@@ -103,19 +104,26 @@ func (l *httpLink) Call(ctx context.Context, req *warder.Message, hdr http.Heade
 		if !l.srv.breaker.allow() {
 			return fail(ReasonOpen, nil)
 		}
-		_, err := l.exchange(ctx, req, hdr, yield)
+		var err error
+		if l.hear == nil {
+			_, err = l.exchange(ctx, req, hdr, nil, yield)
+		} else {
+			err = l.exchangeHearing(ctx, req, hdr, yield)
+		}
 		l.srv.report(err)
 		return err
 	})
 }
 
-// exchange runs one request to its answer and returns the header of the first response.
-func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.Header,
+// exchange runs one request to its answer and returns the header of the first response. Questions
+// that are heard outside its stream go to asked, unless it is nil.
+func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.Header, asked chan *warder.Message,
 	yield func(*warder.Message, error) bool,
 ) (http.Header, error) {
 	l.inflight.Add(1)
 	defer l.inflight.Add(-1)
 	x := &exchange{link: l, watch: l.srv.watchFor(ctx, req), yield: yield}
+	x.watch.attach(l.srv)
 	defer x.finish()
 	if l.pooled {
 		x.call.names, x.sent = mint(req, l.srv.nextID())
@@ -126,6 +134,7 @@ func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.H
 	if err != nil {
 		return nil, err
 	}
+	defer l.hear.join(x, asked)()
 	resp, err := l.c.do(x.watch.ctx, http.MethodPost, l.url, h, &x.sent)
 	if err != nil {
 		l.abandonCall(req, x, err)
@@ -405,14 +414,15 @@ func (x *exchange) question(m *warder.Message) *warder.Message {
 	if x.link.pong(m) {
 		return nil
 	}
-	x.call.answered = x.watch.resume
-	q, ok := x.link.admit(m, &x.call)
-	if !ok {
-		return nil
-	}
 	x.call.mu.Lock()
+	x.call.answered = x.watch.resume
 	x.call.pending++
 	x.call.mu.Unlock()
+	q, ok := x.link.admit(m, &x.call)
+	if !ok {
+		x.call.settled()
+		return nil
+	}
 	return q.msg
 }
 

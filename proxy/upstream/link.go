@@ -117,6 +117,8 @@ type watch struct {
 	idle   time.Duration
 	hardAt time.Time
 
+	detach func() bool // from the life of the server; nil if not attached
+
 	mu    sync.Mutex
 	timer *time.Timer // nil without a clock
 }
@@ -130,6 +132,11 @@ func newWatch(ctx context.Context, idle, hard time.Duration) *watch {
 		w.timer = time.AfterFunc(min(idle, hard), w.ring)
 	}
 	return w
+}
+
+// attach ends the call when the server is closed.
+func (w *watch) attach(s *Server) {
+	w.detach = context.AfterFunc(s.base, func() { w.cancel(errShutdown) })
 }
 
 // ring ends the call.
@@ -170,6 +177,9 @@ func (w *watch) stop() {
 		w.mu.Lock()
 		w.timer.Stop()
 		w.mu.Unlock()
+	}
+	if w.detach != nil {
+		w.detach()
 	}
 	w.cancel(context.Canceled)
 }

@@ -167,11 +167,11 @@ func (c *call) abort(err error) {
 func (c *call) settled() {
 	c.mu.Lock()
 	c.pending = max(c.pending-1, 0)
-	left := c.pending
+	left, answered := c.pending, c.answered
 	c.signal()
 	c.mu.Unlock()
-	if left == 0 && c.answered != nil {
-		c.answered()
+	if left == 0 && answered != nil {
+		answered()
 	}
 }
 

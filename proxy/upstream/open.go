@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -280,10 +281,14 @@ func helloOf(l liveLink) wire.Hello {
 	return l.Hello()
 }
 
-// openModern asks the URL for server/discover.
+// openModern asks the URL for server/discover; once more if it refuses the revision and yet lists it
+// among those it supports.
 func (s *Server) openModern(ctx context.Context, pooled bool) (liveLink, error) {
 	l := s.newHTTPLink(s.url, true, pooled)
 	m, _, err := l.ask(ctx, s.discoverRequest())
+	if err == nil && contradicts(m) {
+		m, _, err = l.ask(ctx, s.discoverRequest())
+	}
 	if err != nil {
 		return nil, notSpokenUnlessDown(err)
 	}
@@ -291,6 +296,15 @@ func (s *Server) openModern(ctx context.Context, pooled bool) (liveLink, error) 
 		return nil, err
 	}
 	return l, nil
+}
+
+// contradicts reports a refusal of our revision that names it as supported.
+func contradicts(m *warder.Message) bool {
+	if m.Kind != warder.KindError {
+		return false
+	}
+	code, _ := wire.ErrorCode(m)
+	return code == warder.RPCUnsupported && slices.Contains(wire.SupportedVersions(m), string(warder.Revision20260728))
 }
 
 func (s *Server) discoverRequest() []byte {
@@ -410,6 +424,9 @@ func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveL
 	if err := l.post(ctx, note, &p); err != nil {
 		return nil, err
 	}
+	if pooled && askable(init.Capabilities) {
+		l.startHearing(ctx)
+	}
 	return l, nil
 }
 
@@ -444,7 +461,7 @@ func (l *httpLink) ask(ctx context.Context, raw []byte) (answer *warder.Message,
 	if err != nil {
 		return nil, nil, err
 	}
-	hdr, err = l.exchange(ctx, req, nil, func(m *warder.Message, _ error) bool {
+	hdr, err = l.exchange(ctx, req, nil, nil, func(m *warder.Message, _ error) bool {
 		if m.IsAnswer() {
 			answer = m
 		}
