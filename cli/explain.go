@@ -174,7 +174,7 @@ func (x *explained) printPolicy(p *printer) error {
 	if x.Policy.Decision.Allow {
 		word = "allows"
 	}
-	if err := p.text("\nAsked again, policy %s. %s", word, x.PolicyNote); err != nil {
+	if err := p.text("\nAsked again, policy %s", word+sentence(x.PolicyNote)); err != nil {
 		return err
 	}
 	if len(x.Policy.Policies) > 0 {
@@ -194,6 +194,14 @@ func (x *explained) printPolicy(p *printer) error {
 		g.add(f.Change, map[bool]string{true: "allows", false: "denies"}[f.Allow], orDash(strings.Join(f.Policies, ", ")))
 	}
 	return p.table(g)
+}
+
+// sentence ends the one before, and adds a note if there is one.
+func sentence(note string) string {
+	if note == "" {
+		return "."
+	}
+	return ". (" + note + ")"
 }
 
 // remedy says what would let a refused exchange through, where one thing would.
