@@ -6,11 +6,11 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 
-	warder "github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/layer/record"
 )
 
 // A constant is one typed string constant of a Go file, with what its comment says.
@@ -73,16 +73,7 @@ func errorsPage(root string) (string, error) {
 }
 
 func eventsPage(root string) (string, error) {
-	path := filepath.Join(root, "event.go")
-	types, err := constants(path, "EventType")
-	if err != nil {
-		return "", err
-	}
 	outcomes, err := constants(filepath.Join(root, "exchange.go"), "Outcome")
-	if err != nil {
-		return "", err
-	}
-	comments, err := fieldComments(path, "Event")
 	if err != nil {
 		return "", err
 	}
@@ -90,90 +81,10 @@ func eventsPage(root string) (string, error) {
 	b.WriteString(heading("Audit events",
 		"The audit trail is a sequence of JSON objects of one shape. Values that came from a client or a server are\n"+
 			"hashed, cut or redacted before they get there."))
-	b.WriteString("## Types\n\n" + table("type", "Written when"))
-	for _, t := range types {
-		b.WriteString(row(code(t.value), t.comment))
-	}
-	b.WriteString("\n## Outcomes\n\n" + table("outcome", "Meaning"))
+	b.WriteString("## Outcomes\n\n" + table("outcome", "Meaning"))
 	for _, o := range outcomes {
 		b.WriteString(row(code(o.value), o.comment))
 	}
-	b.WriteString("\n## Fields\n\n" + table("Field", "Value", "Meaning"))
-	for f := range reflect.TypeFor[warder.Event]().Fields() {
-		b.WriteString(eventField("", f, comments))
-	}
-	principal, err := fieldComments(path, "EventPrincipal")
-	if err != nil {
-		return "", err
-	}
-	for f := range reflect.TypeFor[warder.EventPrincipal]().Fields() {
-		b.WriteString(eventField("principal.", f, principal))
-	}
-	finding, err := fieldComments(filepath.Join(root, "decision.go"), "Finding")
-	if err != nil {
-		return "", err
-	}
-	for f := range reflect.TypeFor[warder.Finding]().Fields() {
-		b.WriteString(eventField("findings[].", f, finding))
-	}
+	b.WriteString("\n## Types and fields\n\n" + record.Table())
 	return b.String(), nil
-}
-
-func eventField(prefix string, f reflect.StructField, comments map[string]string) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	if name == "-" || name == "" {
-		return ""
-	}
-	return row(code(prefix+name), jsonKind(f.Type), comments[f.Name])
-}
-
-func jsonKind(t reflect.Type) string {
-	switch {
-	case t.String() == "time.Time":
-		return "time, RFC 3339"
-	case t == reflect.TypeFor[warder.Severity]():
-		return "number, 0 info to 4 critical"
-	}
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Struct:
-		return "object"
-	case reflect.Slice:
-		return "list of " + jsonKind(t.Elem()) + "s"
-	case reflect.Bool:
-		return "boolean"
-	case reflect.String:
-		return "text"
-	default:
-		return "number"
-	}
-}
-
-// fieldComments returns the comments of the fields of a struct, by name.
-func fieldComments(path, typeName string) (map[string]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok || spec.Name.Name != typeName {
-			return true
-		}
-		structure, ok := spec.Type.(*ast.StructType)
-		if !ok {
-			return false
-		}
-		for _, f := range structure.Fields.List {
-			text := strings.TrimSpace(f.Doc.Text() + " " + f.Comment.Text())
-			for _, name := range f.Names {
-				out[name.Name] = text
-			}
-		}
-		return false
-	})
-	if len(out) == 0 {
-		return nil, fmt.Errorf("%s has no struct %s", path, typeName)
-	}
-	return out, nil
 }
