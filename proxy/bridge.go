@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/hop"
 	"github.com/warder-mcp/warder/proxy/upstream"
 	"github.com/warder-mcp/warder/wire"
 )
@@ -194,6 +195,7 @@ func (f *flow) headers(link upstream.Link) http.Header {
 	}
 	if x.Trace.TraceID != ([16]byte{}) {
 		h = with(h, "Traceparent", []string{x.Trace.Header()})
+		h = with(h, "Tracestate", []string{hop.Next(x.Trace.State)})
 	}
 	return h
 }

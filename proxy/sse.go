@@ -44,7 +44,7 @@ func (d *sseDoor) open(w http.ResponseWriter, r *http.Request) {
 	defer cancel(errSessionEnded)
 	release := context.AfterFunc(g.stop, func() { cancel(errDraining) })
 	defer release()
-	p := g.newPipe(warder.DoorSSE, f.x.Endpoint, nil)
+	p := g.newPipe(ctx, warder.DoorSSE, f.x.Endpoint, nil)
 	p.sess = s
 	p.write = out.event
 	d.add(s.id, p)
@@ -55,6 +55,7 @@ func (d *sseDoor) open(w http.ResponseWriter, r *http.Request) {
 	}
 	cancel(errSessionEnded)
 	d.remove(s.id)
+	p.endStreams(errSessionEnded)
 	p.calls.Wait()
 	g.sessions.close(s)
 	f.finish(r.Context(), nil)

@@ -26,6 +26,9 @@ type pipe struct {
 	mu    sync.Mutex
 	calls sync.WaitGroup
 	slots chan struct{}
+
+	streams    context.Context // of the streams, which end with the client's last message
+	endStreams context.CancelCauseFunc
 }
 
 // Stdio serves one endpoint to the client at the other end of a pipe: newline-delimited messages,
@@ -33,7 +36,7 @@ type pipe struct {
 func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := g.newPipe(warder.DoorStdio, endpoint, func() warder.Conn { return warder.Conn{} })
+	p := g.newPipe(ctx, warder.DoorStdio, endpoint, func() warder.Conn { return warder.Conn{} })
 	p.write = func(raw []byte) error {
 		_, err := w.Write(append(raw[:len(raw):len(raw)], '\n'))
 		return err
@@ -44,6 +47,7 @@ func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Wri
 		raw, err := lines.Next()
 		switch {
 		case errors.Is(err, io.EOF):
+			p.endStreams(errSessionEnded) // they would never end by themselves
 			p.calls.Wait()
 			return nil
 		case err != nil:
@@ -64,17 +68,20 @@ func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Wri
 	return context.Cause(ctx)
 }
 
-func (g *Gate) newPipe(door warder.Door, endpoint string, conn func() warder.Conn) *pipe {
+func (g *Gate) newPipe(ctx context.Context, door warder.Door, endpoint string, conn func() warder.Conn) *pipe {
 	s := &session{endpoint: endpoint}
 	s.digest = digestOf(warder.NewID(g.now()))
-	return &pipe{
+	p := &pipe{
 		g: g, door: door, endpoint: endpoint, conn: conn, sess: s,
 		slots: make(chan struct{}, maxPipelined),
 	}
+	p.streams, p.endStreams = context.WithCancelCause(ctx)
+	return p
 }
 
 // shut ends what the client left running.
 func (p *pipe) shut() {
+	p.endStreams(errSessionEnded)
 	p.sess.shut()
 	p.calls.Wait()
 	p.g.sessions.close(p.sess)
@@ -119,6 +126,9 @@ func (p *pipe) accept(ctx context.Context, f *flow, raw []byte) {
 	}
 	select {
 	case p.slots <- struct{}{}:
+		if m.Method == wire.MethodListen {
+			ctx = p.streams
+		}
 		p.calls.Go(func() {
 			defer func() { <-p.slots }()
 			p.carry(ctx, f)
@@ -180,7 +190,7 @@ func (p *pipe) listen(ctx context.Context) {
 	f.x.From = warder.FromServer
 	f.x.Inbound = p.g.listenRequest(p.sess)
 	f.x.Request = f.x.Inbound
-	p.calls.Go(func() { p.carry(ctx, f) })
+	p.calls.Go(func() { p.carry(p.streams, f) })
 }
 
 // send writes one judged message.

@@ -252,19 +252,22 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// skipString returns the offset after the string that begins at i.
+// skipString returns the offset after the string that begins at i. It reads every byte at most twice:
+// once to find a quote, and backwards over the escapes in front of it.
 func skipString(b []byte, i int) int {
-	i++
-	for i < len(b) {
+	for i++; i < len(b); i++ {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
 			return len(b)
 		}
-		slash := bytes.IndexByte(b[i:i+n], '\\')
-		if slash < 0 {
-			return i + n + 1
+		i += n
+		slashes := 0
+		for b[i-1-slashes] == '\\' {
+			slashes++
 		}
-		i += slash + 2
+		if slashes%2 == 0 {
+			return i + 1
+		}
 	}
 	return len(b)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -229,5 +230,17 @@ func TestRequestDigest(t *testing.T) {
 	huge, huger := mustDecode(t, `{"jsonrpc":"2.0","id":1,"method":"x","params":{"n":1e400}}`), mustDecode(t, `{"jsonrpc":"2.0","id":1,"method":"x","params":{"n":1e401}}`)
 	if RequestDigest(huge) == RequestDigest(huger) {
 		t.Error("numbers out of range have one digest")
+	}
+}
+
+func TestSkippingStringsIsLinear(t *testing.T) {
+	t.Parallel()
+	raw := []byte(`{"a":"` + strings.Repeat(`\n`, 1<<20) + `","b":1}`)
+	start := time.Now()
+	if n, ok := Parse(raw).Get("b").Int(); !ok || n != 1 {
+		t.Fatalf("b = %d, %v", n, ok)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("skipping a string of %d escapes took %v", 1<<20, took)
 	}
 }
