@@ -26,6 +26,8 @@ type httpLink struct {
 	version []string // header values; nil sends none
 	session []string
 
+	life     context.Context // calls end with it
+	endLife  context.CancelFunc
 	inflight atomic.Int64
 	streamMu sync.Mutex
 	unlisten context.CancelFunc // ends the GET stream; nil if there is none
@@ -38,6 +40,7 @@ func (s *Server) newHTTPLink(u *url.URL, modern, pooled bool) *httpLink {
 	l := &httpLink{c: s.http, url: u, pooled: pooled}
 	l.linkState = linkState{srv: s, modern: modern, done: make(chan struct{})}
 	l.inbox = inbox{host: s, mint: pooled, reply: l.replyNow}
+	l.life, l.endLife = s.base, func() {}
 	if modern {
 		l.version = []string{string(warder.Revision20260728)}
 	}
@@ -123,7 +126,7 @@ func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.H
 	l.inflight.Add(1)
 	defer l.inflight.Add(-1)
 	x := &exchange{link: l, watch: l.srv.watchFor(ctx, req), yield: yield}
-	x.watch.attach(l.srv)
+	x.watch.attach(l.life)
 	defer x.finish()
 	if l.pooled {
 		x.call.names, x.sent = mint(req, l.srv.nextID())
@@ -150,10 +153,25 @@ func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.H
 // abandonCall tells a legacy server that nobody waits any more. In the modern era the end of the
 // connection says so.
 func (l *httpLink) abandonCall(req *warder.Message, x *exchange, why error) {
-	if l.modern || x.answered || req.Method == wire.MethodInitialize || countsAgainst(why) || !alive(l) {
+	shutting := errors.Is(context.Cause(x.watch.ctx), errShutdown)
+	if l.modern || x.answered || req.Method == wire.MethodInitialize || countsAgainst(why) || !alive(l) && !shutting {
+		return
+	}
+	if shutting {
+		l.farewell(cancelled(x.call.sent, why)) // before DELETE
 		return
 	}
 	l.replyNow(cancelled(x.call.sent, why))
+}
+
+// farewell sends a message of a link that is being shut.
+func (l *httpLink) farewell(raw []byte) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.srv.base), goodbyeTime/5)
+	defer cancel()
+	if m, err := wire.Decode(raw, l.srv.lim); err == nil {
+		p := whole(raw)
+		_ = l.post(ctx, m, &p) // the server may be gone as well
+	}
 }
 
 // Send implements Link.
@@ -233,11 +251,15 @@ func (l *httpLink) end(err error) bool {
 func (l *httpLink) shut(ctx context.Context) {
 	lost := !alive(l)
 	l.end(fail(ReasonShutdown, nil))
+	l.endLife()
 	if lost || l.session == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, goodbyeTime)
 	defer cancel()
+	for deadline := time.Now().Add(goodbyeTime / 4); l.inflight.Load() > 0 && time.Now().Before(deadline) && ctx.Err() == nil; {
+		time.Sleep(5 * time.Millisecond) // calls end and say so first; a consumer may hold one up
+	}
 	h, err := l.headers(ctx, nil, nil)
 	if err != nil {
 		return

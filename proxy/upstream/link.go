@@ -134,9 +134,9 @@ func newWatch(ctx context.Context, idle, hard time.Duration) *watch {
 	return w
 }
 
-// attach ends the call when the server is closed.
-func (w *watch) attach(s *Server) {
-	w.detach = context.AfterFunc(s.base, func() { w.cancel(errShutdown) })
+// attach ends the call when its link ends.
+func (w *watch) attach(life context.Context) {
+	w.detach = context.AfterFunc(life, func() { w.cancel(errShutdown) })
 }
 
 // ring ends the call.

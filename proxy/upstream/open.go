@@ -424,6 +424,7 @@ func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveL
 	if err := l.post(ctx, note, &p); err != nil {
 		return nil, err
 	}
+	l.life, l.endLife = context.WithCancel(s.base)
 	if pooled && askable(init.Capabilities) {
 		l.startHearing(ctx)
 	}
