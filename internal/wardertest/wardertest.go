@@ -13,22 +13,50 @@
 //	doors: http stdio               doors to try; default both
 //	revisions: 2025-06-18 ...       revisions to try; default all
 //	approve: all | none             definitions approved beforehand; default all, with effect read
+//	effect: read | write ...        the effect they are approved with
 //	repeat: 30                      send the message so often; the last answer counts
 //	list_first: yes                 read tools/list before the message
 //	capabilities: {"sampling":{}}   what the client declares; default {}
+//	client: name                    what the client calls itself; default case
+//	endpoint: name                  the endpoint asked for; default s
+//	query: a=b                      query of the URL; {{token}} stands for the caller's token
+//	answers: no                     the client does not answer the server's questions
+//	era: auto | modern | legacy     which eras of the server the gateway uses; default auto
+//	peer: 192.0.2.7:40000           the HTTP client is as if it called from there
+//	tls: 1.2 | 1.3                  the HTTP door speaks TLS of at most this version
+//	server_saw: text                something that reached the server has this text
+//	server_missed: text             nothing that reached the server has this text
+//	hello_contains, hello_absent    as contains and absent, for the opening of a session or the answer
+//	fresh: yes                      a new gateway for every door and revision
 //	mutation: none                  deny only: another control refuses the same; says which in "because"
 //
 // Its sections are all optional:
 //
-//	-- config --    YAML; each top-level key replaces that of the base configuration
-//	-- token --     JSON: subject, audience, groups, scopes, client; or the word none
-//	-- headers --   HTTP headers; an empty value removes one
-//	-- request --   the message without jsonrpc, id and the _meta members of the revision
-//	-- raw --       the body verbatim, {{meta}} stands for the _meta members of the revision
-//	-- tools --     JSON array of the server's tool definitions; default one tool "echo"
-//	-- result --    the result of tools/call; default a text
-//	-- answer --    the server's whole answer to the message, {{id}} stands for its id
-//	-- before --    messages that the server sends before its answer, one a line
+//	-- config --         YAML; each top-level key replaces that of the base configuration
+//	-- token --          JSON: subject, audience, groups, scopes, client, agent, foreign, tampered; or none
+//	-- headers --        HTTP headers; an empty value removes one
+//	-- request --        the message without jsonrpc, id and the _meta members of the revision
+//	-- raw --            the body verbatim, {{meta}} stands for the _meta members of the revision
+//	-- script --         several messages, see below
+//	-- tools --          JSON array of the server's tool definitions; default one tool "echo"
+//	-- hello --          JSON members that replace those of what the server says of itself
+//	-- result --         the result of calls; default a text
+//	-- result METHOD --  the result of this method, lists included
+//	-- answer --         the server's whole answer to the message, {{id}} stands for its id
+//	-- before --         messages that the server sends before its answer, one a line
+//	-- question --       questions that the server asks before its answer, one a line: method and params
+//	-- reply METHOD --   the client's result for such a question
+//
+// A script does one thing a line. The last answer counts, with what came on streams:
+//
+//	send {...}       a message of the caller ada, like the request section; {{state}} is the last requestState
+//	as bob {...}     a message of another caller, with a session of its own (HTTP only)
+//	steal bob {...}  a message of another caller with the session of ada (HTTP only)
+//	open             ada opens a stream for what the server sends outside calls
+//	push {...}       the server sends a notification on its streams
+//	await text       until the stream has this text
+//	tools [...]      the server's definitions change
+//	wait 50ms
 //
 // The mutation check runs every deny case again with the control switched off: the case must then fail.
 package wardertest
@@ -98,12 +126,21 @@ func (c *testCase) revisions() []warder.Revision {
 func knownKeys() []string {
 	return []string{
 		"kind", "control", "reason", "status", "contains", "absent", "forwarded", "doors", "revisions", "approve",
-		"repeat", "list_first", "capabilities", "mutation", "because",
+		"effect", "repeat", "list_first", "capabilities", "client", "endpoint", "query", "answers", "era", "peer", "tls",
+		"server_saw", "server_missed", "hello_contains", "hello_absent", "fresh", "mutation", "because",
 	}
 }
 
 func knownSections() []string {
-	return []string{"config", "token", "headers", "request", "raw", "tools", "result", "answer", "before"}
+	return []string{
+		"config", "token", "headers", "request", "raw", "script", "tools", "hello", "result", "answer", "before", "question",
+	}
+}
+
+// known reports whether a section is one of those, or belongs to a method.
+func known(section string) bool {
+	kind, method, ok := strings.Cut(section, " ")
+	return slices.Contains(knownSections(), section) || ok && method != "" && (kind == "result" || kind == "reply")
 }
 
 // parse reads one case.
@@ -122,7 +159,7 @@ func parse(id warder.ControlID, name string, data []byte) (*testCase, error) {
 		c.keys[key] = append(c.keys[key], strings.TrimSpace(value))
 	}
 	for _, f := range a.Files {
-		if !slices.Contains(knownSections(), f.Name) {
+		if !known(f.Name) {
 			return nil, fmt.Errorf("%s: unknown section %q", name, f.Name)
 		}
 		c.sections[f.Name] = strings.TrimSpace(string(f.Data))
@@ -131,6 +168,9 @@ func parse(id warder.ControlID, name string, data []byte) (*testCase, error) {
 	case "pass", "near_miss", "deny":
 	default:
 		return nil, fmt.Errorf("%s: kind %q, want pass, near_miss or deny", name, kind)
+	}
+	if c.key("mutation", "") != "" && (c.key("mutation", "") != "none" || c.key("because", "") == "") {
+		return nil, fmt.Errorf("%s: mutation can only be none, and needs a \"because\"", name)
 	}
 	return c, nil
 }
@@ -181,7 +221,7 @@ func Cases(t *testing.T, id warder.ControlID, dir string) {
 		seen[kind] = true
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			for problem := range c.run(t, false) {
+			for _, problem := range c.run(t, false, nil) {
 				t.Error(problem)
 			}
 		})
@@ -203,11 +243,8 @@ func Cases(t *testing.T, id warder.ControlID, dir string) {
 // or the case would not notice the control's absence.
 func (c *testCase) mutate(t *testing.T) {
 	t.Helper()
-	failed := 0
-	for range c.run(t, true) {
-		failed++
-	}
-	if want := len(c.doors()) * len(c.revisions()); failed < want {
+	failed := len(c.run(t, true, nil))
+	if want := len(c.runs()); failed < want {
 		t.Errorf("with %s off only %d of %d runs noticed: the case passes without its control", c.id, failed, want)
 	}
 }
