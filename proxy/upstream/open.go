@@ -120,16 +120,45 @@ func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
 	if e.legacy == yes && (!modern || e.modern == no) {
 		return s.entryLink(ctx, s.entryKey(key, false), init)
 	}
-	// Not known yet. A modern client's link tells; a legacy client's is opened in any case.
-	if modern {
-		if _, err := s.Probe(ctx); err != nil {
+	// Not known yet. The question whether requests need a session is asked once; a session is opened
+	// in any case.
+	if modern && e.modern == unknown && s.cfg.Era != EraLegacy && s.sseURL == nil {
+		if err := s.tryModern(ctx); err != nil {
 			return nil, err
 		}
-		if s.known().modern == yes {
-			return s.stateless(key.Session == "", s.known().modernHello), nil
+		if e = s.known(); e.modern == yes {
+			return s.stateless(key.Session == "", e.modernHello), nil
 		}
 	}
 	return s.entryLink(ctx, s.entryKey(key, false), init)
+}
+
+// tryModern finds out whether the server speaks the stateless era. An error means that it is of no
+// use to ask on.
+func (s *Server) tryModern(ctx context.Context) error {
+	select {
+	case s.probes <- struct{}{}:
+	case <-ctx.Done():
+		return ended(ctx)
+	}
+	defer func() { <-s.probes }()
+	if s.known().modern != unknown {
+		return nil
+	}
+	if !s.breaker.allow() {
+		return fail(ReasonOpen, nil)
+	}
+	_, err := s.openEra(ctx, Init{}, true, true)
+	switch {
+	case err == nil:
+		s.report(nil)
+	case countsAgainst(err):
+		s.report(err)
+		return err
+	case ctx.Err() != nil:
+		return ended(ctx)
+	}
+	return nil
 }
 
 // entryLink returns the link of an entry. The link may turn out to be of the other era.
