@@ -61,22 +61,21 @@ var homes = []struct {
 	{"github.com/prometheus/client_golang", []string{"internal/telemetry"}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml/v4", []string{"internal/strictyaml"}},
-	{"github.com/spf13/cobra", []string{"cli"}},
-	{"github.com/spf13/pflag", []string{"cli"}},
+	{"github.com/spf13/cobra", []string{"cli", "internal/tools/docgen"}},
+	{"github.com/spf13/pflag", []string{"cli", "internal/tools/docgen"}},
 	{"charm.land", []string{"cli"}},
 	{"github.com/charmbracelet", []string{"cli"}},
 	{"github.com/muesli", []string{"cli"}},
 	{"github.com/invopop/jsonschema", []string{"internal/tools/configschema"}},
 	{"github.com/modelcontextprotocol/go-sdk", []string{"internal/wardertest", "e2e", "bench"}},
 	{"github.com/mark3labs/mcp-go", []string{"internal/wardertest", "e2e", "bench"}},
-	{"github.com/google/go-cmp", []string{"internal/wardertest"}},
-	{"golang.org/x/crypto", []string{"internal/seal"}},
 	{"golang.org/x/sys", []string{"*"}}, // the standard library's next shelf: anywhere
 	{"golang.org/x/sync", []string{"*"}},
 	{"golang.org/x/text", []string{"*"}},
 	{"golang.org/x/time", []string{"*"}},
 	{"golang.org/x/net", []string{"*"}},
 	{"golang.org/x/mod", []string{"*"}},
+	{"golang.org/x/tools/txtar", []string{"internal/wardertest"}},
 }
 
 // A goPackage is what "go list -json" says of a package.

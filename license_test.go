@@ -22,8 +22,9 @@ var update = flag.Bool("update", false, "rewrite the committed files that tests 
 // linkedFile lists the modules that are linked into the program, with their licences.
 const linkedFile = "docs/reference/modules.txt"
 
-// accepted lists the licences a linked module may have.
-var accepted = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
+// accepted lists the licences a linked module may have. MPL-2.0 asks that changed files of the module
+// itself are published; we change none.
+var accepted = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
 
 // TestLinkedModules proves that the list of what is linked into the program is the committed one, so
 // that a new dependency is seen in review, and that every licence is acceptable.
@@ -100,6 +101,8 @@ func licenceOf(dir string) string {
 		switch {
 		case has("Apache License") && has("Version 2.0"):
 			return "Apache-2.0"
+		case has("Mozilla Public License") && has("2.0"):
+			return "MPL-2.0"
 		case has("Permission is hereby granted, free of charge"):
 			return "MIT"
 		case has("Permission to use, copy, modify, and/or distribute this software") || has("Permission to use, copy, modify, and distribute this software for any purpose"):
