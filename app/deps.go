@@ -56,7 +56,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		},
 		identity: id,
 		tools:    tools.Deps{Definitions: definitions, Visibility: visibility},
-		input:    input.Deps{},
+		input:    input.Deps{Questions: l},
 		access:   accessDeps,
 		record:   record.Deps{Log: s.trail, ConfigDigest: in.digest},
 		output:   output.Deps{Now: a.opt.Now},
@@ -93,9 +93,12 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 // fetchTimeout bounds the fetch of a key set.
 const fetchTimeout = 10 * time.Second
 
-// A lister reads the current definitions of a server for the tools layer. The gate is set before the
-// first exchange.
+// A lister asks the gate, which is set before the first exchange, for what only it knows: the current
+// definitions of a server, and the questions that wait for a client.
 type lister struct{ gate *proxy.Gate }
+
+// Asked implements input.Questions.
+func (l *lister) Asked(x *warder.Exchange) ([]wire.Question, bool) { return l.gate.Asked(x) }
 
 // List implements tools.Lister.
 func (l *lister) List(ctx context.Context, x *warder.Exchange, kind string) ([][]byte, error) {

@@ -78,6 +78,7 @@ func (b *benchmark) gateway(name, url string, s setup) (*gateway, error) {
 	if err := list(g); err != nil { // lets the gateway see the definitions
 		return nil, err
 	}
+	time.Sleep(time.Second) // what was seen is in the database within a poll
 	if _, err := b.output("tools", "approve", "echo", "--all", "--effect", s.effect, "-c", file, "--note", "bench"); err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ func (b *benchmark) output(args ...string) (string, error) {
 func configuration(dir, listen, admin, url string, s setup) string {
 	var policies strings.Builder
 	for i := range s.policies - 1 {
-		fmt.Fprintf(&policies, "    @id(\"p%d\") permit(principal in Warder::Group::\"team%d\", action == Warder::Action::\"tools/call\", resource == Warder::Tool::\"echo/tool%d\") when { context.arguments has a && context.arguments.a == \"x\" };\n", i, i%50, i)
+		fmt.Fprintf(&policies, "    @id(\"p%d\") permit(principal in Warder::Group::\"team%d\", action == Warder::Action::\"tools/call\", resource == Warder::Tool::\"echo/tool%d\") when { context has arguments && context.arguments has a && context.arguments.a == \"x\" };\n", i, i%50, i)
 	}
 	policies.WriteString("    @id(\"eng\") permit(principal in Warder::Group::\"eng\", action, resource);\n")
 	rate := "{per_second: 1000000, burst: 1000000}"

@@ -94,6 +94,7 @@ func (t toggle) weakens(v reflect.Value) bool {
 func switches() map[string]toggle {
 	return map[string]toggle{
 		"network.Config allow_tls12":        {control: "NET-05", means: "accepts TLS 1.2"},
+		"tlsconf.Client allow_tls12":        {control: "NET-05", means: "accepts TLS 1.2"},
 		"network.Config insecure_plaintext": {control: "NET-05", means: "accepts plaintext from other machines"},
 		"proxy.Config min_revision": {
 			control: "PRT-01", means: "speaks revisions older than 2025-06-18",

@@ -14,7 +14,8 @@ import (
 // A flow is one exchange on its way, with what only the data plane needs to know of it.
 type flow struct {
 	g    *Gate
-	x    *warder.Exchange
+	x    *warder.Exchange // &own, but for flows that borrow the exchange of another
+	own  warder.Exchange
 	end  *Endpoint
 	back *Backend // nil while a group fans out
 	sess *session // nil when stateless

@@ -52,6 +52,7 @@ type Gate struct {
 	sessions  *Sessions
 	parked    *lot
 	routes    *routes
+	trails    trails
 	limits    wire.Limits
 	budget    warder.Budget
 	floor     *wire.Floor
@@ -112,11 +113,12 @@ func (g *Gate) Running() int64 { return g.running.Load() }
 // begin makes the exchange for one message of a connection, or refuses when the gate is full.
 func (g *Gate) begin(door warder.Door, endpoint string, conn warder.Conn) *flow {
 	now := g.now()
-	x := &warder.Exchange{
+	f := &flow{g: g, end: g.endpoints[endpoint], own: warder.Exchange{
 		ID: warder.NewID(now), Received: now, Door: door, Endpoint: endpoint, Conn: conn, Budget: g.budget,
-		Trail: make([]warder.Step, 0, trailSize),
-	}
-	f := &flow{g: g, x: x, end: g.endpoints[endpoint]}
+		Trail: g.trails.get(),
+	}}
+	f.x = &f.own
+	x := f.x
 	if f.end != nil && !f.end.Group {
 		f.back = f.end.Backends[0]
 		x.Server = f.back.Server
@@ -129,8 +131,27 @@ func (g *Gate) begin(door warder.Door, endpoint string, conn warder.Conn) *flow 
 	return f
 }
 
-// trailSize is the room for the controls that run on an ordinary call.
-const trailSize = 64
+// trails lends room for trails; an exchange gives its own back when it has been recorded.
+type trails struct{ pool sync.Pool }
+
+// trailSize is the room for the controls that run on an ordinary call, and maxTrail what is kept.
+const (
+	trailSize = 64
+	maxTrail  = 1024
+)
+
+func (t *trails) get() []warder.Step {
+	if room, ok := t.pool.Get().(*[]warder.Step); ok {
+		return (*room)[:0]
+	}
+	return make([]warder.Step, 0, trailSize)
+}
+
+func (t *trails) put(trail []warder.Step) {
+	if cap(trail) <= maxTrail {
+		t.pool.Put(&trail)
+	}
+}
 
 // connect judges the connection.
 func (f *flow) connect(ctx context.Context) *warder.Error {
@@ -159,6 +180,8 @@ func (f *flow) finish(ctx context.Context, failure *warder.Error) {
 	if err := g.chain.Complete(context.WithoutCancel(ctx), x); err != nil {
 		g.log.ErrorContext(ctx, "record exchange", slog.String("exchange", x.ID), slog.Any("error", err))
 	}
+	g.trails.put(x.Trail)
+	x.Trail = nil
 	g.running.Add(-1)
 	g.work.Done()
 }

@@ -23,8 +23,9 @@ type parkedCall struct {
 	events chan event
 	cancel context.CancelCauseFunc
 
-	asked map[string][]byte // key → the server's id of the question; used by one exchange at a time
-	timer *time.Timer       // ends the call when nobody comes back
+	asked    map[string][]byte // key → the server's id of the question; used by one exchange at a time
+	question wire.Question     // as the client was asked; set before the call is parked
+	timer    *time.Timer       // ends the call when nobody comes back
 }
 
 type event struct {
@@ -60,6 +61,17 @@ func (l *lot) put(c *parkedCall) (ok bool) {
 		}
 	})
 	return true
+}
+
+// asked returns the question with which a call of this owner waits.
+func (l *lot) asked(id, owner string) (q wire.Question, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.calls[id]
+	if c == nil || c.owner != owner {
+		return q, false
+	}
+	return c.question, true
 }
 
 // take removes and returns the parked call of this owner.
@@ -176,19 +188,30 @@ func (f *flow) passLegacy(c *parkedCall, m *warder.Message, yield func(*warder.M
 func (f *flow) suspend(c *parkedCall, m *warder.Message, yield func(*warder.Message, error) bool) {
 	key := "q" + strconv.Itoa(len(c.asked)+1)
 	c.asked = map[string][]byte{key: bytesClone(m.IDBytes())}
+	c.question = wire.Question{Key: key, Method: m.Method, Params: m.At(m.ParamsSpan)}
 	if !f.g.parked.put(c) {
 		c.cancel(errCancelled)
 		yield(nil, warder.Fail(warder.CodeRateLimited, "too_many_suspended_calls", nil))
 		return
 	}
-	params := m.At(m.ParamsSpan)
-	raw := wire.InputRequired(f.x.Request.IDBytes(), []wire.Question{{Key: key, Method: m.Method, Params: params}}, parkPrefix+c.id)
+	raw := wire.InputRequired(f.x.Request.IDBytes(), []wire.Question{c.question}, parkPrefix+c.id)
 	out, err := wire.Decode(raw, f.g.limits)
 	if !yield(out, err) || err != nil {
 		if f.g.parked.take(c.id, c.owner) != nil {
 			c.cancel(errCancelled) // the question was refused on its way to the client
 		}
 	}
+}
+
+// Asked returns the question that the inputResponses of x.Request answer, if its call waits here.
+func (g *Gate) Asked(x *warder.Exchange) (questions []wire.Question, ok bool) {
+	state, _ := wire.At(x.Request, x.Request.Params.Get("requestState")).Text()
+	id, parked := strings.CutPrefix(state, parkPrefix)
+	if !parked {
+		return nil, false
+	}
+	q, ok := g.parked.asked(id, x.Principal.Key())
+	return []wire.Question{q}, ok
 }
 
 // resume hands the client's answers to a suspended call and follows it on.
