@@ -47,8 +47,10 @@ type Control struct {
 	Bullets []int `yaml:"bullets" json:"bullets,omitempty"`
 	// AskedBy names other texts that ask for it.
 	AskedBy []string `yaml:"asked_by" json:"asked_by,omitempty"`
-	// Summary says what it does.
+	// Summary says what it does; of an implemented control, what it does today.
 	Summary string `yaml:"summary" json:"summary"`
+	// Later says what an implemented control does not do yet.
+	Later string `yaml:"later" json:"later,omitempty"`
 	// Proof says how a test proves it.
 	Proof string `yaml:"proof" json:"proof"`
 

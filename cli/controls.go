@@ -116,6 +116,9 @@ func showControl(p *printer, c *catalog.Catalog, k catalog.Control) error {
 		fmt.Fprintf(&b, "Code:       %s/%s_*.go, test Test%s\n", k.Package, file, strings.ReplaceAll(string(k.ID), "-", ""))
 		fmt.Fprintf(&b, "Page:       docs/controls/%s.md\n", k.ID)
 	}
+	if k.Later != "" {
+		fmt.Fprintf(&b, "Not yet:    %s\n", k.Later)
+	}
 	fmt.Fprintf(&b, "Proof:      %s\n", k.Proof)
 	if len(k.Bullets) > 0 {
 		fmt.Fprintf(&b, "Paper:      arXiv 2504.08623, demand %s\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(k.Bullets), " ", ", "), "[]"))

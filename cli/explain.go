@@ -92,7 +92,7 @@ func askAgain(ctx context.Context, at located, trail *record.Reader, e *warder.E
 	}
 	reg, done, err := openRegistry(ctx, at.data, nil)
 	if err != nil {
-		return nil, "no definitions are known: " + err.Error(), nil
+		return nil, "", err
 	}
 	body, err := bodyOf(trail, e.Exchange)
 	if err != nil {
@@ -107,10 +107,10 @@ func askAgain(ctx context.Context, at located, trail *record.Reader, e *warder.E
 	if body == nil {
 		note = "asked without arguments: they were not recorded"
 	}
-	if err != nil {
-		return nil, "policy could not be asked: " + err.Error(), done()
+	if err := errors.Join(err, done()); err != nil {
+		return nil, "", fmt.Errorf("ask policy: %w", err)
 	}
-	return &why, note, done()
+	return &why, note, nil
 }
 
 func (x *explained) print(p *printer) error {

@@ -126,10 +126,15 @@ func (j *judge) again(ctx context.Context, e *warder.Event, body []byte) (verdic
 	if err != nil {
 		return verdict{}, err
 	}
-	if refusal := j.chain.Request(ctx, x); refusal != nil {
-		return verdict{Outcome: string(warder.OutcomeRefused), Control: string(refusal.Control), Code: string(refusal.Code), Reason: string(refusal.Reason)}, nil
+	return verdictOf(j.chain.Request(ctx, x)), nil
+}
+
+// verdictOf is the verdict of a chain: allowed, unless it refused.
+func verdictOf(refusal *warder.Error) verdict {
+	if refusal == nil {
+		return verdict{Outcome: string(warder.OutcomeAllowed)}
 	}
-	return verdict{Outcome: string(warder.OutcomeAllowed)}, nil
+	return verdict{string(warder.OutcomeRefused), string(refusal.Control), string(refusal.Code), string(refusal.Reason)}
 }
 
 // A verdict is how an exchange ended, or would end.

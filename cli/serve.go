@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,8 +67,8 @@ func serve(ctx context.Context, path string, cfg *config.Config, log *slog.Logge
 	reportWeakenings(ctx, log, cfg)
 	stop, cancel := context.WithCancel(ctx)
 	defer cancel()
-	control := make(chan error, 1)
-	go func() { control <- serveAdmin(stop, cfg.Data, a, log) }()
+	var control sync.WaitGroup
+	control.Go(func() { serveAdmin(stop, cfg.Data, a, log) })
 	err = watcher.Run(ctx, func(ctx context.Context, cfg *config.Config) error {
 		if err := knownControls(cfg); err != nil {
 			return err
@@ -82,7 +83,8 @@ func serve(ctx context.Context, path string, cfg *config.Config, log *slog.Logge
 		log.ErrorContext(ctx, "configuration rejected, the old one stays in force", slog.String("file", path), slog.Any("error", err))
 	})
 	cancel()
-	return errors.Join(err, <-control)
+	control.Wait()
+	return err
 }
 
 // open builds the system; an error is a matter of the configuration or of what it refers to.
@@ -103,11 +105,10 @@ func shut(ctx context.Context, a *app.App) error {
 
 // serveAdmin serves the socket of the data folder. Without it commands cannot decide about definitions
 // while the gateway runs, but the gateway does its work.
-func serveAdmin(ctx context.Context, data string, a *app.App, log *slog.Logger) error {
+func serveAdmin(ctx context.Context, data string, a *app.App, log *slog.Logger) {
 	if err := admin.Serve(ctx, data, a.Registry(), log); err != nil {
 		log.WarnContext(ctx, "no admin socket: definitions can be approved only while the gateway is stopped", slog.Any("error", err))
 	}
-	return nil
 }
 
 // announce says where clients connect.

@@ -33,7 +33,7 @@ func toolsListCommand() *cobra.Command {
 				if i < 0 {
 					return fail(exitUsage, "use "+strings.Join(states(), ", "), fmt.Errorf("unknown state %q", oneLine(state)))
 				}
-				wanted := warder.State(i)
+				wanted := []warder.State{warder.Quarantined, warder.Approved, warder.Revoked}[i]
 				filter.State = &wanted
 			}
 			return reading(cmd, func(reg *registry.Registry) error {

@@ -67,14 +67,14 @@ type quickStart struct {
 }
 
 func (u *quickStart) run(ctx context.Context) (err error) {
-	if err := u.prepare(); err != nil {
+	if err := u.prepare(ctx); err != nil {
 		return err
 	}
 	servers, err := startSamples(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, servers.stop()) }()
+	defer servers.stop()
 	path, err := u.write(servers)
 	if err != nil {
 		return err
@@ -110,18 +110,19 @@ func (u *quickStart) run(ctx context.Context) (err error) {
 	}
 	stop, cancel := context.WithCancel(ctx)
 	defer cancel()
-	control := make(chan error, 1)
-	go func() { control <- serveAdmin(stop, cfg.Data, a, u.log) }()
+	var control sync.WaitGroup
+	control.Go(func() { serveAdmin(stop, cfg.Data, a, u.log) })
 	select {
 	case <-ctx.Done():
 	case err = <-servers.failed:
 	}
 	cancel()
-	return errors.Join(err, <-control)
+	control.Wait()
+	return err
 }
 
 // prepare makes the folder and finds the address.
-func (u *quickStart) prepare() error {
+func (u *quickStart) prepare(ctx context.Context) error {
 	if u.data == "" {
 		state, err := stateFolder()
 		if err != nil {
@@ -141,7 +142,8 @@ func (u *quickStart) prepare() error {
 		return fail(exitUsage, "up listens on the loopback interface only", fmt.Errorf("address %q", oneLine(u.address)))
 	}
 	if port == "0" {
-		l, err := net.Listen("tcp", u.address)
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", u.address)
 		if err != nil {
 			return fmt.Errorf("find a port: %w", err)
 		}
@@ -246,7 +248,8 @@ func startSamples(ctx context.Context) (*samples, error) {
 		s.trickster, err = s.start(ctx, "trickster")
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.stop())
+		s.stop()
+		return nil, err
 	}
 	return s, nil
 }
@@ -276,8 +279,7 @@ func (s *samples) start(ctx context.Context, name string) (string, error) {
 }
 
 // stop ends the child processes and waits for them.
-func (s *samples) stop() error {
+func (s *samples) stop() {
 	s.cancel()
 	s.wait.Wait()
-	return nil
 }

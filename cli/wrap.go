@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -150,11 +151,12 @@ func (p *pipe) run(cmd *cobra.Command, server config.Server) (err error) {
 	reportWeakenings(ctx, log, cfg)
 	stop, cancel := context.WithCancel(ctx)
 	defer cancel()
-	control := make(chan error, 1)
-	go func() { control <- serveAdmin(stop, cfg.Data, a, log) }()
+	var control sync.WaitGroup
+	control.Go(func() { serveAdmin(stop, cfg.Data, a, log) })
 	err = a.Stdio(ctx, server.Name, cmd.InOrStdin(), cmd.OutOrStdout())
 	cancel()
-	return errors.Join(err, <-control)
+	control.Wait()
+	return err
 }
 
 // configure makes the configuration of the pipeline for one server.

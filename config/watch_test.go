@@ -75,7 +75,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("address = %q", cfg.Admin.Address)
 	}
 
-	write(t, name, "version: 1\nadmin: {adress: x}\n")
+	write(t, name, "version: 1\nadmin: {colour: x}\n")
 	if _, ok := errors.AsType[*Error](receive(t, rejected, "rejection of a wrong file")); !ok {
 		t.Error("want *Error")
 	}

@@ -111,14 +111,14 @@ func controlsPage(string) (string, error) {
 		"The catalogue has %d controls; %d act today, and a test proves for each of them that its code, its tests and\n"+
 			"its page exist. Modes: **R** at run time, **G** as generated configuration, **V** by verification, **O** as an\n"+
 			"operated workflow. `warder controls show ID` says the same and more.", len(c.Controls), implemented)))
-	b.WriteString("## Acting today\n\n" + table("Id", "Control", "Modes", "Code", "Test", "Threats", "Asked for by"))
+	b.WriteString("## Acting today\n\n" + table("Id", "Control", "Does", "Not yet", "Code and test", "Threats", "Asked for by"))
 	for _, k := range c.Controls {
 		if !k.Implemented() {
 			continue
 		}
 		word := strings.ReplaceAll(string(k.ID), "-", "")
-		b.WriteString(row("["+string(k.ID)+"](../controls/"+string(k.ID)+".md)", k.Title, strings.Join(k.Modes, " "),
-			code(k.Package+"/"+strings.ToLower(word)+"_*.go"), code("Test"+word), strings.Join(k.Threats, ", "), strings.Join(k.Standards, ", ")))
+		b.WriteString(row("["+string(k.ID)+"](../controls/"+string(k.ID)+".md)", k.Title, k.Summary, k.Later,
+			code(k.Package+"/"+strings.ToLower(word)+"_*.go")+" "+code("Test"+word), strings.Join(k.Threats, ", "), strings.Join(k.Standards, ", ")))
 	}
 	b.WriteString("\n## Planned\n\n" + table("Id", "Control", "Modes", "What it will do"))
 	for _, k := range c.Controls {
