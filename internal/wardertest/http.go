@@ -82,13 +82,28 @@ func (p *httpPeer) header(body []byte) http.Header {
 	return h
 }
 
-func (p *httpPeer) send(raw []byte, _ string, own bool) (answer, error) {
+func (p *httpPeer) send(raw []byte, id string, own bool) (answer, error) {
 	h := p.header(raw)
 	if own {
 		ownHeaders(h, p.r.c.sections["headers"])
 	}
 	got, _, err := p.post(h, raw)
+	if err == nil && id != "" && id != "*" && !answers(got.text, id) {
+		err = fmt.Errorf("no answer under the id %s: %d %.500s", id, got.status, got.text)
+	}
 	return got, err
+}
+
+// answers reports whether a text ends in an answer under this id, or under none: some refusals come
+// before the id was read.
+func answers(text, id string) bool {
+	text = strings.TrimSpace(text)
+	last := text[strings.LastIndexByte(text, '\n')+1:]
+	var m struct {
+		ID     json.RawMessage `json:"id"`
+		Method string          `json:"method"`
+	}
+	return json.Unmarshal([]byte(last), &m) == nil && m.Method == "" && (len(m.ID) == 0 || string(m.ID) == id || string(m.ID) == "null")
 }
 
 // post sends one body and reads the whole answer, answering the questions in it.

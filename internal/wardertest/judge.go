@@ -66,9 +66,9 @@ func (r *runner) judge(door warder.Door, got answer, forwarded bool) string {
 		for _, text := range c.keys[check.key] {
 			switch has := strings.Contains(check.text, text); {
 			case has && !check.want:
-				return fmt.Sprintf("%s has %q: %s\n%.1500s", check.what, text, shown, check.text)
+				return fmt.Sprintf("%s has %q: %s; %s", check.what, text, shown, tail(check.text))
 			case !has && check.want:
-				return fmt.Sprintf("%s lacks %q: %s\n%.1500s", check.what, text, shown, check.text)
+				return fmt.Sprintf("%s lacks %q: %s; %s", check.what, text, shown, tail(check.text))
 			}
 		}
 	}
@@ -89,6 +89,9 @@ func (r *runner) judge(door warder.Door, got answer, forwarded bool) string {
 	}
 	return ""
 }
+
+// tail is the end of a text, which is what failed last.
+func tail(text string) string { return text[max(0, len(text)-400):] }
 
 // refuses reports whether the case wants an answer that names the control. A control that takes
 // something out, rather than refusing, is seen by what is absent, or by what the server did not see.

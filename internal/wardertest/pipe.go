@@ -3,6 +3,7 @@ package wardertest
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -110,8 +111,11 @@ func (p *pipePeer) send(raw []byte, id string, _ bool) (answer, error) {
 		return answer{}, err
 	}
 	return p.wait(from, func(line string) bool {
-		isAnswer := !strings.Contains(line, `"method":`) && (strings.Contains(line, `"result":`) || strings.Contains(line, `"error":`))
-		return isAnswer && (id == "*" || strings.Contains(line, `"id":`+id))
+		var m struct {
+			ID     json.RawMessage `json:"id"`
+			Method string          `json:"method"`
+		}
+		return json.Unmarshal([]byte(line), &m) == nil && m.Method == "" && (id == "*" || string(m.ID) == id)
 	})
 }
 

@@ -69,8 +69,10 @@ func TestPRT02(t *testing.T) {
 		{"deny/fraction", arguments, func(h http.Header) { h["Mcp-Param-Level"] = []string{"84/2"} }, "param_mismatch"},
 		{"deny/integer with a sign", arguments, func(h http.Header) { h["Mcp-Param-Level"] = []string{"+42"} }, "param_mismatch"},
 		{"deny/huge exponent", arguments, func(h http.Header) { h["Mcp-Param-Level"] = []string{"42e999999999"} }, "param_mismatch"},
-		{"deny/integers beyond doubles that a float would call equal", `{"region":"eu","opts":{"level":9007199254740993},"dry":true}`,
-			func(h http.Header) { h["Mcp-Param-Level"] = []string{"9007199254740992"} }, "param_mismatch"},
+		{
+			"deny/integers beyond doubles that a float would call equal", `{"region":"eu","opts":{"level":9007199254740993},"dry":true}`,
+			func(h http.Header) { h["Mcp-Param-Level"] = []string{"9007199254740992"} }, "param_mismatch",
+		},
 		{"deny/boolean otherwise", arguments, func(h http.Header) { h["Mcp-Param-Dry-Run"] = []string{"TRUE"} }, "param_mismatch"},
 		{"deny/object mirrored", `{"region":{},"opts":{"level":42},"dry":true}`, func(h http.Header) { h[region] = []string{"{}"} }, "param_mismatch"},
 		{"deny/underscore variant", arguments, func(h http.Header) { h["Mcp_name"] = []string{"delete"} }, "header_name"},
@@ -136,9 +138,15 @@ func TestPRT02(t *testing.T) {
 			raw, version string
 			want         warder.Reason
 		}{
-			{ping, "", ""}, {ping, "2025-11-25", ""}, {ping, "2025-06-18", "version_mismatch"}, {ping, "2026-07-28", "version_mismatch"},
+			{ping, "", ""},
+			{ping, "2025-11-25", ""},
+			{ping, "2025-06-18", "version_mismatch"},
+			{ping, "2026-07-28", "version_mismatch"},
 			{ping, "2025-11-25x", "version_mismatch"},
-			{hello, "", ""}, {hello, "2025-06-18", ""}, {hello, "2026-07-28", "version_mismatch"}, {hello, "x", "version_mismatch"},
+			{hello, "", ""},
+			{hello, "2025-06-18", ""},
+			{hello, "2026-07-28", "version_mismatch"},
+			{hello, "x", "version_mismatch"},
 		} {
 			x := exchange(t, warder.Revision20251125, tt.raw)
 			if tt.version != "" {

@@ -51,7 +51,8 @@ func newState(cfg Config, deps Deps) (*state, error) {
 	}
 	return &state{
 		newHasher(), newClock(deps.Now), s, deps.State, newTable[struct{}](maxStates, true),
-		questions{cfg.features()}, deps.Limits,
+		questions{cfg.features()},
+		deps.Limits,
 	}, nil
 }
 

@@ -13,8 +13,10 @@ import (
 func TestPRT11(t *testing.T) {
 	t.Parallel()
 	off := Config{}
-	on := Config{Deprecated: Deprecated{Roots: true, Sampling: true, Logging: true, HTTPSSE: true,
-		Budget: Sampling{PerMinute: 6, Concurrent: 2, PerCall: 3, MaxTokens: 100}}}
+	on := Config{Deprecated: Deprecated{
+		Roots: true, Sampling: true, Logging: true, HTTPSSE: true,
+		Budget: Sampling{PerMinute: 6, Concurrent: 2, PerCall: 3, MaxTokens: 100},
+	}}
 	const sample = `{"messages":[],"maxTokens":100}`
 	revisions := []warder.Revision{warder.Revision20251125, warder.Revision20260728}
 
