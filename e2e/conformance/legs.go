@@ -12,7 +12,7 @@ import (
 	"github.com/warder-mcp/warder/e2e/kit"
 )
 
-// deprecated lets servers ask for everything that the suite lets them ask.
+// permissive lets servers ask for everything that the suite lets them ask.
 const permissive = `  deprecated:
     roots: true
     sampling: true
@@ -143,6 +143,13 @@ func (r *runner) translate(ctx context.Context, name, set string, stateless bool
 	return r.ask(ctx, set, g, token)
 }
 
+// looseArguments lets arguments pass that the schema of the tool does not allow. The client of
+// http-custom-headers sends null for a parameter of type boolean, which INV-01 refuses; the scenario is
+// about the header that must then be left out.
+const looseArguments = `
+controls:
+  INV-01: {mode: monitor, owner: conformance, until: %s}`
+
 // drive stands a gateway before the server at url and lets the go-sdk client of the suite talk to it.
 // The suite says in our environment which scenario to play.
 func drive(ctx context.Context, bin, url string) (err error) {
@@ -153,7 +160,11 @@ func drive(ctx context.Context, bin, url string) (err error) {
 		return fmt.Errorf("folder of the gateway: %w", err)
 	}
 	r := &runner{bin: bin, dir: dir}
-	g, token, err := r.gateway(ctx, "gate", fmt.Sprintf("  - {name: s, url: %q}", url))
+	servers := fmt.Sprintf("  - {name: s, url: %q}", url)
+	if os.Getenv("MCP_CONFORMANCE_SCENARIO") == "http-custom-headers" {
+		servers += fmt.Sprintf(looseArguments, time.Now().UTC().Format(time.DateOnly))
+	}
+	g, token, err := r.gateway(ctx, "gate", servers)
 	if err != nil {
 		return err
 	}
