@@ -70,13 +70,25 @@ func (f *flow) round(ctx context.Context, link upstream.Link, req *warder.Messag
 			return f.askAll(ctx, req, m, yield)
 		}
 		if m.IsAnswer() {
-			m, err = wire.ResultToLegacy(m, f.x.Request.Method, f.x.Revision, f.g.limits)
+			m, err = f.toLegacy(m)
 		}
 		if !yield(m, err) || err != nil {
 			return nil, nil
 		}
 	}
 	return nil, nil
+}
+
+// toLegacy makes the answer of a stateless server, which may be that of a retry, one to the request of
+// the client.
+func (f *flow) toLegacy(m *warder.Message) (*warder.Message, error) {
+	if id := f.x.Request.IDBytes(); !bytes.Equal(m.IDBytes(), id) {
+		var err error
+		if m, err = wire.WithID(m, id, f.g.limits); err != nil {
+			return nil, err
+		}
+	}
+	return wire.ResultToLegacy(m, f.x.Request.Method, f.x.Revision, f.g.limits)
 }
 
 // askAll asks the client every question of an input_required result and builds the retry.

@@ -130,15 +130,21 @@ func (f *flow) use(s *session) {
 	f.x.Session, f.x.Revision, f.x.Client = s.digest, s.revision, s.client
 }
 
-// findQuestion joins an answer with the question it answers.
+// findQuestion joins an answer with the question it answers. The question stays open until the answer
+// has been judged: knowing a session is not owning it.
 func (f *flow) findQuestion(m *warder.Message) *warder.Error {
-	q, ok := f.sess.take(m.IDBytes())
+	q, ok := f.sess.question(m.IDBytes())
 	if !ok {
-		return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "unasked_answer", Control: "GW-01"}
+		return unasked()
 	}
 	f.question = q
 	f.x.Parent, f.x.Question = q.parent, q.asked
 	return nil
+}
+
+// unasked refuses an answer that nobody waits for.
+func unasked() *warder.Error {
+	return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "unasked_answer", Control: "GW-01"}
 }
 
 // opening turns a judged initialize into a session, before any server is asked; the door hands its

@@ -21,6 +21,8 @@ type flow struct {
 	sess *session // nil when stateless
 	// send delivers one judged message of the answer to the client.
 	send func(ctx context.Context, m *warder.Message) error
+	// judged is called when the request has passed its controls, before anything comes back; may be nil.
+	judged func()
 	// answer is the question that the message answers; set for answers only.
 	question question
 	local    bool // the door is a local pipe: the session needs no id of its own
@@ -43,6 +45,12 @@ func (f *flow) carry(ctx context.Context) *warder.Error {
 	}
 	if err := f.opening(); err != nil {
 		return err
+	}
+	if f.x.Request.IsAnswer() && !f.claim() {
+		return unasked()
+	}
+	if f.judged != nil {
+		f.judged()
 	}
 	return f.abandon(f.forward(ctx))
 }
@@ -206,8 +214,8 @@ func (f *flow) initialize(ctx context.Context) iter.Seq2[*warder.Message, error]
 func (f *flow) direct(ctx context.Context, link upstream.Link) iter.Seq2[*warder.Message, error] {
 	return func(yield func(*warder.Message, error) bool) {
 		for m, err := range link.Call(ctx, f.x.Request, f.headers(link)) {
-			if err == nil && m.Kind == warder.KindRequest && !f.x.Revision.Modern() {
-				if m = f.relay(ctx, link, m); m == nil {
+			if err == nil && !f.x.Revision.Modern() {
+				if m = f.relabel(ctx, link, m); m == nil {
 					continue
 				}
 			}
@@ -216,6 +224,29 @@ func (f *flow) direct(ctx context.Context, link upstream.Link) iter.Seq2[*warder
 			}
 		}
 	}
+}
+
+// relabel gives what a server with sessions says of its questions the ids that the client knows; nil if
+// the message goes nowhere.
+func (f *flow) relabel(ctx context.Context, link upstream.Link, m *warder.Message) *warder.Message {
+	switch {
+	case m.Kind == warder.KindRequest:
+		return f.relay(ctx, link, m)
+	case m.Method != wire.NotifyCancelled:
+		return m
+	case f.sess == nil:
+		return nil
+	}
+	at := m.Params.Get("requestId")
+	id := f.sess.withdraw(link, m.At(at))
+	if id == nil {
+		return nil // it withdraws nothing that the client was asked
+	}
+	out, err := wire.Splice(m, f.g.limits, wire.Edit{At: at, New: id})
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 // relay gives a server's question the id under which the client will answer it. It returns nil when
@@ -229,7 +260,7 @@ func (f *flow) relay(ctx context.Context, link upstream.Link, m *warder.Message)
 	if f.sess == nil {
 		return refuse("The client cannot be asked.")
 	}
-	q := question{parent: f.x, answer: func(ctx context.Context, answer *warder.Message) error {
+	q := question{parent: f.x, link: link, serverID: asked, answer: func(ctx context.Context, answer *warder.Message) error {
 		restored, err := wire.WithID(answer, asked, f.g.limits)
 		if err != nil {
 			return err
@@ -282,11 +313,25 @@ func (f *flow) refuseQuestion(ctx context.Context, id []byte, refusal *warder.Er
 	}
 }
 
-// declined tells the server that the client's answer to its question was refused.
+// declined tells the server that the client's answer to its question was refused. An answer of somebody
+// who does not own the session leaves the question open for its owner.
 func (f *flow) declined(ctx context.Context, refusal *warder.Error) {
-	if f.x.Request.IsAnswer() && f.question.answer != nil {
+	if f.x.Request.IsAnswer() && f.question.answer != nil && f.owned() && f.claim() {
 		f.failQuestion(ctx, f.question, refusal)
 	}
+}
+
+// owned reports whether the caller is the one that the session of the exchange is bound to.
+func (f *flow) owned() bool {
+	owner, ok := f.g.sessions.Owner(f.x.Session)
+	return ok && owner == f.x.Principal.Key()
+}
+
+// claim takes the question that the message answers out of its session; false if another answer was
+// faster.
+func (f *flow) claim() bool {
+	_, ok := f.sess.take(f.x.Inbound.IDBytes())
+	return ok
 }
 
 func (f *flow) failQuestion(ctx context.Context, q question, refusal *warder.Error) {

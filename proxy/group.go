@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,27 +91,47 @@ func (f *flow) routeName() *warder.Error {
 }
 
 // routeURI finds the server that listed a resource. A URI that nobody listed yet makes the group
-// list its servers' resources and templates once.
+// list its servers' resources and templates once, as the client: what it may not list is not there
+// for it, and each list is an exchange that is judged and recorded.
 func (f *flow) routeURI(ctx context.Context) *warder.Error {
 	uri := f.x.Request.Target
 	if name, ok := f.g.routes.find(f.end.Name, uri); ok && f.end.backend(name) != nil {
 		f.aim(f.end.backend(name))
 		return nil
 	}
-	for _, b := range f.end.Backends {
-		for _, method := range []string{wire.MethodResourcesList, wire.MethodResourceTemplates} {
-			items, err := f.g.list(ctx, f, b, method)
-			if err != nil {
-				continue // a server without resources, or one that is down, owns no URI
-			}
-			if slices.ContainsFunc(items, func(raw []byte) bool { return offers(raw, uri) }) {
-				f.g.routes.add(f.end.Name, uri, b.Server.Name)
-				f.aim(b)
-				return nil
+	for _, method := range []string{wire.MethodResourcesList, wire.MethodResourceTemplates} {
+		m, err := f.listMessage(method)
+		if err != nil {
+			return asError(ctx, err)
+		}
+		for _, p := range f.parts(ctx, m) {
+			for _, answer := range p.answers {
+				for _, item := range wire.At(answer, answer.Result.Get(listKey(method))).Elements() {
+					if offers(item.Raw(), uri) {
+						f.g.routes.add(f.end.Name, uri, p.back.Server.Name)
+						f.aim(p.back)
+						return nil
+					}
+				}
 			}
 		}
 	}
 	return nowhere()
+}
+
+// listMessage is a list request of Warder's own that speaks for the client of this exchange.
+func (f *flow) listMessage(method string) (*warder.Message, error) {
+	id := strconv.AppendQuote(nil, "warder-route-"+strconv.FormatUint(f.g.routes.nextID(), 10))
+	m, err := wire.Decode(wire.Request(id, method, []byte("{}")), f.g.limits)
+	if err != nil || !f.x.Revision.Modern() {
+		return m, err
+	}
+	caps := f.x.Client.Capabilities
+	if len(caps) == 0 {
+		caps = []byte("{}")
+	}
+	meta := wire.ModernMeta{Version: f.x.Revision, ClientInfo: []byte(clientInfo(f.x.Client)), Capabilities: caps}
+	return wire.RequestToModern(m, meta, f.g.limits)
 }
 
 // offers reports whether a listed resource or template can be this URI.
@@ -135,7 +155,7 @@ func (f *flow) fanOut(ctx context.Context) *warder.Error {
 	if m.Method == wire.MethodListen {
 		return f.fanListen(ctx)
 	}
-	parts := f.parts(ctx)
+	parts := f.parts(ctx, m)
 	if !m.IsCall() {
 		return firstError(parts)
 	}
@@ -167,20 +187,21 @@ type part struct {
 	err     *warder.Error
 }
 
-// parts carries the message to every server at once.
-func (f *flow) parts(ctx context.Context) []part {
+// parts carries a message to every server at once.
+func (f *flow) parts(ctx context.Context, m *warder.Message) []part {
 	parts := make([]part, len(f.end.Backends))
 	var work sync.WaitGroup
 	for i, b := range f.end.Backends {
-		work.Go(func() { parts[i] = f.part(ctx, b) })
+		work.Go(func() { parts[i] = f.part(ctx, b, m) })
 	}
 	work.Wait()
 	return parts
 }
 
-func (f *flow) part(ctx context.Context, b *Backend) part {
+// part carries a message to one server, and for lists the requests for the further pages.
+func (f *flow) part(ctx context.Context, b *Backend, first *warder.Message) part {
 	p := part{back: b}
-	m := f.x.Request
+	m := first
 	for range maxListPages {
 		child := f.child(b, m)
 		child.send = func(_ context.Context, m *warder.Message) error {
@@ -199,11 +220,7 @@ func (f *flow) part(ctx context.Context, b *Backend) part {
 		if last.Kind != warder.KindResult || cursor == nil {
 			return p
 		}
-		next, err := wire.Splice(f.x.Request, f.g.limits, wire.SetMember(f.x.Request, f.x.Request.ParamsSpan, f.x.Request.Params, "cursor", cursor))
-		if !f.x.Request.ParamsSpan.Present() {
-			params := append(append([]byte(`{"cursor":`), cursor...), '}')
-			next, err = wire.Decode(wire.Request(f.x.Request.IDBytes(), m.Method, params), f.g.limits)
-		}
+		next, err := f.nextPage(first, cursor)
 		if err != nil {
 			p.err = asError(ctx, err)
 			return p
@@ -213,12 +230,21 @@ func (f *flow) part(ctx context.Context, b *Backend) part {
 	return p
 }
 
+// nextPage is the request for the page after cursor.
+func (f *flow) nextPage(m *warder.Message, cursor []byte) (*warder.Message, error) {
+	if m.ParamsSpan.Present() {
+		return wire.Splice(m, f.g.limits, wire.SetMember(m, m.ParamsSpan, m.Params, "cursor", cursor))
+	}
+	params := append(append([]byte(`{"cursor":`), cursor...), '}')
+	return wire.Decode(wire.Request(m.IDBytes(), m.Method, params), f.g.limits)
+}
+
 // child makes the exchange of one server's part.
 func (f *flow) child(b *Backend, m *warder.Message) *flow {
 	c := f.g.begin(f.x.Door, f.x.Endpoint, f.x.Conn)
 	c.adopt(f)
 	c.aim(b)
-	c.x.Inbound, c.x.Request = m, m
+	c.x.Inbound, c.x.Request = f.x.Inbound, m // headers are those of the message that came in
 	return c
 }
 
@@ -359,33 +385,46 @@ func joinCapabilities(hellos []wire.Hello) []byte {
 	return append(b, '}')
 }
 
-// fanListen joins the streams of all servers.
+// fanListen joins the streams of all servers. Each is an exchange of its own; when none is allowed or
+// none can be opened, the client is told why. The first that is acknowledged acknowledges the group.
 func (f *flow) fanListen(ctx context.Context) *warder.Error {
-	if f.x.Revision.Modern() {
-		want := parseFilter(wire.At(f.x.Request, f.x.Request.Params.Get("notifications")))
-		if err := f.sendRaw(ctx, acknowledged(f.x.Request.IDBytes(), want)); err != nil {
-			return err
-		}
-	}
 	var mu sync.Mutex
 	var work sync.WaitGroup
+	acked := false
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, b := range f.end.Backends {
+	parts := make([]part, len(f.end.Backends))
+	for i, b := range f.end.Backends {
 		child := f.child(b, f.x.Request)
+		child.judged = f.judged
 		child.send = func(ctx context.Context, m *warder.Message) error {
-			if m.Method == wire.NotifySubscribed || m.IsAnswer() {
-				return nil // acknowledged once for the group; it ends when the client leaves
-			}
 			mu.Lock()
 			defer mu.Unlock()
-			return f.send(ctx, m)
+			switch {
+			case m.IsAnswer():
+				return nil // the stream of the group ends with its last part
+			case m.Method != wire.NotifySubscribed:
+				return f.send(ctx, m)
+			case acked:
+				return nil
+			}
+			acked = true
+			want := parseFilter(wire.At(f.x.Request, f.x.Request.Params.Get("notifications")))
+			if err := f.sendRaw(ctx, acknowledged(f.x.Request.IDBytes(), want)); err != nil {
+				return err
+			}
+			return nil
 		}
-		work.Go(func() { child.finish(ctx, child.carry(ctx)) })
+		work.Go(func() {
+			parts[i].err = child.carry(ctx)
+			child.finish(ctx, parts[i].err)
+		})
 	}
 	work.Wait()
-	<-ctx.Done()
-	return asError(ctx, context.Cause(ctx))
+	if ctx.Err() != nil {
+		return asError(ctx, context.Cause(ctx))
+	}
+	return firstError(parts)
 }
 
 // List reads every page of a list of the exchange's server, for controls that must know the current

@@ -53,6 +53,8 @@ func (g *Gate) post(w http.ResponseWriter, r *http.Request) {
 	}
 	if failure != nil {
 		out.fail(f, failure)
+	} else {
+		out.accepted()
 	}
 	f.finish(r.Context(), failure)
 	out.close()
@@ -163,11 +165,7 @@ func (g *Gate) handle(ctx context.Context, f *flow, body []byte, out *reply) *wa
 		return e
 	}
 	defer end()
-	if e := f.carry(ctx); e != nil {
-		return e
-	}
-	out.accepted()
-	return nil
+	return f.carry(ctx)
 }
 
 // headerValue reads a header by its canonical key without allocating.
@@ -200,11 +198,14 @@ func (f *flow) running(ctx context.Context) (context.Context, func(), *warder.Er
 	}
 	if f.sess != nil && m.IsCall() {
 		id := m.IDBytes()
-		if !f.sess.begin(id, &inflight{cancel: cancel}) {
+		in := &inflight{cancel: cancel}
+		if f.x.From == warder.FromServer {
+			f.sess.supersede(id, in) // a client that lost its stream is back before the loss has shown
+		} else if !f.sess.begin(id, in) {
 			stopWall()
 			return nil, nil, &warder.Error{Code: warder.CodeInvalidRequest, Reason: "duplicate_id", Control: "GW-01"}
 		}
-		return ctx, func() { f.sess.end(id); release(); cancel(nil); stopWall() }, nil
+		return ctx, func() { f.sess.end(id, in); release(); cancel(nil); stopWall() }, nil
 	}
 	return ctx, func() { release(); cancel(nil); stopWall() }, nil
 }
@@ -226,7 +227,7 @@ func (g *Gate) batch(first *flow, body []byte, out *reply) {
 		first.finish(ctx, failure)
 		return
 	}
-	out.stream = true
+	out.stream, out.batch = true, true
 	for i, raw := range messages {
 		f := first
 		if i > 0 {
@@ -279,22 +280,36 @@ func (g *Gate) listen(r *http.Request, f *flow, out *reply) *warder.Error {
 	f.x.Inbound = g.listenRequest(s)
 	f.x.Request = f.x.Inbound
 	f.send = out.send
+	f.judged = out.open
+	last := headerValue(r.Header, "Last-Event-Id")
+	stream, seq, resumed := s.resume(last)
+	if resumed && !stream.listens {
+		ctx, stop := f.streaming(r.Context())
+		defer stop()
+		return f.replay(ctx, stream, seq, out)
+	}
+	out.listens = true
 	ctx, end, e := f.running(r.Context())
 	if e != nil {
 		return e
 	}
 	defer end()
-	if last := headerValue(r.Header, "Last-Event-Id"); last != "" {
-		if stream, seq, ok := s.resume(last); ok {
-			return f.replay(ctx, stream, seq, out)
-		}
+	if resumed {
+		f.judged = func() { out.again(stream, seq) }
 	}
-	out.open()
 	return f.carry(ctx)
 }
 
-// replay judges the return of a client and sends what it missed; the events were judged when they
-// were first sent.
+// streaming bounds a stream that is no call of its session: it ends with its client, the gate, or time.
+func (f *flow) streaming(ctx context.Context) (context.Context, func()) {
+	ctx, stopWall := context.WithTimeoutCause(ctx, f.g.cfg.StreamTimeout, errWall)
+	ctx, cancel := context.WithCancelCause(ctx)
+	release := context.AfterFunc(f.g.stop, func() { cancel(errDraining) })
+	return ctx, func() { release(); cancel(nil); stopWall() }
+}
+
+// replay judges the return of a client to the stream of a call and sends what it missed; the events
+// were judged when they were first sent.
 func (f *flow) replay(ctx context.Context, stream *replayStream, seq int, out *reply) *warder.Error {
 	f.back = f.end.Backends[0]
 	f.x.Server = f.back.Server

@@ -73,12 +73,9 @@ func (f *flow) attach(ctx context.Context, queue *queue) {
 		return
 	}
 	cancel := link.Subscribe(func(m *warder.Message) {
-		if m.Kind == warder.KindRequest {
-			if m = f.relay(ctx, link, m); m == nil {
-				return
-			}
+		if m = f.relabel(ctx, link, m); m != nil {
+			queue.add(m)
 		}
-		queue.add(m)
 	})
 	defer cancel()
 	select {

@@ -176,6 +176,8 @@ func (f *flow) passLegacy(c *parkedCall, m *warder.Message, yield func(*warder.M
 		}
 	case m.Method == wire.NotifyMessage && !f.x.Request.Meta.Get(wire.MetaLogLevel).Present():
 		return true // no level, no log messages (2026-07-28)
+	case m.Method == wire.NotifyCancelled:
+		return true // of a question that the client sees as part of a result
 	}
 	if !yield(m, err) || err != nil {
 		c.cancel(errCancelled)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"strings"
@@ -14,18 +15,21 @@ import (
 // broke can come back with Last-Event-ID and lose nothing (revisions up to 2025-11-25). It is bounded:
 // when its room is used up the oldest events go, and a client that asks for them starts a new request.
 type replayStream struct {
-	id string
+	id      string
+	number  uint64 // of the streams of its session
+	listens bool   // it belongs to no call
 
 	mu     sync.Mutex
 	first  int      // sequence number of events[0]
 	events [][]byte // encoded, in order
+	data   [][]byte // of the same events; kept of streams outside calls, which go on under new ids
 	size   int
 	ended  bool
 	wake   chan struct{} // closed and replaced when something was added
 }
 
-func newReplayStream(id string) *replayStream {
-	return &replayStream{id: id, first: 1, wake: make(chan struct{})}
+func newReplayStream(id string, listens bool) *replayStream {
+	return &replayStream{id: id, listens: listens, first: 1, wake: make(chan struct{})}
 }
 
 // add encodes an event with its id, keeps it, and returns its bytes.
@@ -35,10 +39,18 @@ func (s *replayStream) add(data []byte, retry time.Duration) []byte {
 	id := s.id + "-" + strconv.Itoa(s.first+len(s.events))
 	raw := wire.AppendEvent(nil, wire.Event{ID: id, HasID: true, Retry: retry, Data: data})
 	s.events = append(s.events, raw)
+	if s.listens {
+		s.data = append(s.data, bytes.Clone(data))
+		s.size += len(data)
+	}
 	s.size += len(raw)
 	for s.size > maxReplayBytes && len(s.events) > 1 {
 		s.size -= len(s.events[0])
 		s.events = s.events[1:]
+		if s.listens {
+			s.size -= len(s.data[0])
+			s.data = s.data[1:]
+		}
 		s.first++
 	}
 	close(s.wake)
@@ -84,21 +96,56 @@ func (s *replayStream) after(ctx context.Context, seq int, write func([]byte) er
 	}
 }
 
-// stream opens a resumable stream of the session. Beyond the bound the oldest ended one goes; when
-// none has ended the new stream is not resumable and nil is returned.
-func (s *session) stream() *replayStream {
+// missed returns the messages after sequence number seq of a stream outside calls.
+func (s *replayStream) missed(seq int) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var out [][]byte
+	for i, data := range s.data {
+		if s.first+i > seq && len(data) > 0 {
+			out = append(out, data)
+		}
+	}
+	return out
+}
+
+// stream opens a resumable stream of the session. Beyond the bound the oldest that has ended goes; when
+// none has ended the new stream is not resumable and nil is returned.
+func (s *session) stream(listens bool) *replayStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streams) >= maxReplayStreams && !s.dropEnded() {
+		return nil
+	}
 	s.lastStream++
-	r := newReplayStream(strconv.FormatUint(s.lastStream, 36))
+	r := newReplayStream(strconv.FormatUint(s.lastStream, 36), listens)
+	r.number = s.lastStream
 	if s.streams == nil {
 		s.streams = make(map[string]*replayStream)
 	}
-	if len(s.streams) >= maxReplayStreams {
-		return nil
-	}
 	s.streams[r.id] = r
 	return r
+}
+
+// dropEnded forgets the oldest stream that has ended; false if none has. The caller holds mu.
+func (s *session) dropEnded() bool {
+	var oldest *replayStream
+	for _, r := range s.streams {
+		if r.done() && (oldest == nil || r.number < oldest.number) {
+			oldest = r
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(s.streams, oldest.id)
+	return true
+}
+
+func (s *replayStream) done() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 // forget drops a finished stream after its clients had time to come back.

@@ -21,6 +21,8 @@ type reply struct {
 	r       *http.Request
 	x       *warder.Exchange
 	stream  bool // answer on a stream whatever comes
+	batch   bool // one of several messages that are answered on one stream
+	listens bool // the stream is one outside calls, which goes on when its client returns
 	resumed bool // the events already have ids
 	written bool // status and headers are out
 
@@ -112,13 +114,24 @@ func (p *reply) open() {
 	p.common(h)
 	p.w.WriteHeader(http.StatusOK)
 	if s := p.flowSession(); s != nil && !p.resumed && p.x.Revision >= warder.Revision20250326 {
-		if p.replay = s.stream(); p.replay != nil && p.x.Revision >= warder.Revision20251125 {
+		if p.replay = s.stream(p.listens); p.replay != nil && p.x.Revision >= warder.Revision20251125 {
 			p.put(p.replay.add(nil, time.Second))
 		}
 	}
 	p.flush()
 	p.quiet = make(chan struct{})
 	p.alive.Go(p.keepAlive)
+}
+
+// again opens the stream and sends first what the client missed of the one that it lost. More than was
+// kept is lost, as notifications may be.
+func (p *reply) again(lost *replayStream, seq int) {
+	p.open()
+	for _, data := range lost.missed(seq) {
+		if p.event(data) != nil {
+			return
+		}
+	}
 }
 
 // event writes one message as an event.
@@ -194,8 +207,11 @@ func (p *reply) accepted() {
 // fail tells the client why there is no answer, or none any more.
 func (p *reply) fail(f *flow, e *warder.Error) {
 	status, raw := render(f.x, e)
-	if p.events || p.stream && p.written {
-		if f.x.Inbound != nil && f.x.Inbound.IsCall() && f.x.From != warder.FromServer {
+	if p.batch && (f.x.Inbound == nil || f.x.Inbound.IsCall()) {
+		p.open() // the others of the batch answer here too
+	}
+	if p.events || p.batch || p.stream && p.written {
+		if (f.x.Inbound == nil && p.batch || f.x.Inbound != nil && f.x.Inbound.IsCall()) && f.x.From != warder.FromServer {
 			_ = p.event(raw) // the failure is recorded; the client may be gone
 		}
 		return

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -46,6 +47,9 @@ type question struct {
 	parent *warder.Exchange // the exchange during which it was asked
 	// answer delivers the judged answer to whoever asked.
 	answer func(ctx context.Context, m *warder.Message) error
+
+	link     any    // the link on which a server with sessions asked; nil otherwise
+	serverID []byte // the id that the link knows the question by
 }
 
 // An inflight request can be cancelled by the client.
@@ -65,6 +69,28 @@ func (s *session) ask(q func(id []byte) question) (id []byte, ok bool) {
 	}
 	s.questions[string(id)] = q(id)
 	return id, true
+}
+
+// question returns the open question with this id.
+func (s *session) question(id []byte) (question, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.questions[string(id)]
+	return q, ok
+}
+
+// withdraw removes the question that a server put under its own id on a link, and returns the id under
+// which the client knows it; nil if there is none.
+func (s *session) withdraw(link any, serverID []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, q := range s.questions {
+		if q.link == link && bytes.Equal(q.serverID, serverID) {
+			delete(s.questions, id)
+			return []byte(id)
+		}
+	}
+	return nil
 }
 
 // take removes and returns the question with this id.
@@ -90,10 +116,38 @@ func (s *session) begin(id []byte, f *inflight) (ok bool) {
 	return true
 }
 
-func (s *session) end(id []byte) {
+// supersede registers the stream outside calls in place of the one that the session had, which ends.
+func (s *session) supersede(id []byte, f *inflight) {
+	s.mu.Lock()
+	old := s.inflight[string(id)]
+	if s.inflight == nil {
+		s.inflight = make(map[string]*inflight)
+	}
+	s.inflight[string(id)] = f
+	closed := s.closed
+	s.mu.Unlock()
+	if old != nil {
+		old.cancel(errCancelled)
+	}
+	if closed {
+		f.cancel(errSessionEnded)
+	}
+}
+
+// end removes a request that has ended, unless another took its place.
+func (s *session) end(id []byte, f *inflight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.inflight, string(id))
+	if s.inflight[string(id)] == f {
+		delete(s.inflight, string(id))
+	}
+}
+
+// speaks returns the revision of the session, empty until it is open.
+func (s *session) speaks() warder.Revision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
 }
 
 // cancel ends the running request with this id, if there is one.

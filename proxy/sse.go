@@ -44,7 +44,7 @@ func (d *sseDoor) open(w http.ResponseWriter, r *http.Request) {
 	defer cancel(errSessionEnded)
 	release := context.AfterFunc(g.stop, func() { cancel(errDraining) })
 	defer release()
-	p := g.newPipe(ctx, warder.DoorSSE, f.x.Endpoint, nil)
+	p := g.newPipe(ctx, warder.DoorSSE, f.x.Endpoint, func() warder.Conn { return f.x.Conn })
 	p.sess = s
 	p.write = out.event
 	d.add(s.id, p)
@@ -55,9 +55,10 @@ func (d *sseDoor) open(w http.ResponseWriter, r *http.Request) {
 	}
 	cancel(errSessionEnded)
 	d.remove(s.id)
+	p.leave() // what is still posted finds no stream
 	p.endStreams(errSessionEnded)
+	g.sessions.close(s) // nobody can fetch the answers of running calls: they end too
 	p.calls.Wait()
-	g.sessions.close(s)
 	f.finish(r.Context(), nil)
 	out.close()
 }

@@ -24,6 +24,7 @@ type pipe struct {
 	write    func(raw []byte) error // one message; serialised by mu
 
 	mu    sync.Mutex
+	gone  bool // nothing may be written any more; guarded by mu
 	calls sync.WaitGroup
 	slots chan struct{}
 
@@ -129,10 +130,13 @@ func (p *pipe) accept(ctx context.Context, f *flow, raw []byte) {
 		if m.Method == wire.MethodListen {
 			ctx = p.streams
 		}
-		p.calls.Go(func() {
+		if !p.run(func() {
 			defer func() { <-p.slots }()
 			p.carry(ctx, f)
-		})
+		}) {
+			<-p.slots
+			p.refuse(ctx, f, nil, warder.Fail(warder.CodeNoSession, "session_ended", errSessionEnded))
+		}
 	default: // never wait here: the answers that running calls need come through the same pipe
 		p.refuse(ctx, f, nil, warder.Fail(warder.CodeRateLimited, "too_many_requests", nil))
 	}
@@ -152,13 +156,18 @@ func (p *pipe) refuse(ctx context.Context, f *flow, raw []byte, failure *warder.
 // batch carries the messages of a 2025-03-26 batch in order.
 func (p *pipe) batch(ctx context.Context, f *flow, raw []byte) {
 	messages, _, err := wire.SplitBatch(raw, p.g.limits)
-	if err != nil || p.sess.revision != warder.Revision20250326 || len(messages) == 0 || len(messages) > maxBatch {
+	if err != nil || p.sess.speaks() != warder.Revision20250326 || len(messages) == 0 || len(messages) > maxBatch {
 		failure := &warder.Error{Code: warder.CodeInvalidRequest, Reason: "batch_not_allowed", Control: "GW-01", Err: err}
 		p.refuse(ctx, f, nil, failure)
 		return
 	}
 	f.finish(ctx, nil) // the batch itself; its messages are exchanges of their own
 	for _, m := range messages {
+		if isBatch(m) {
+			f := p.g.begin(p.door, p.endpoint, p.conn())
+			p.refuse(ctx, f, nil, &warder.Error{Code: warder.CodeInvalidRequest, Reason: "batch_not_allowed", Control: "GW-01"})
+			continue
+		}
 		p.take(ctx, m)
 	}
 }
@@ -190,7 +199,9 @@ func (p *pipe) listen(ctx context.Context) {
 	f.x.From = warder.FromServer
 	f.x.Inbound = p.g.listenRequest(p.sess)
 	f.x.Request = f.x.Inbound
-	p.calls.Go(func() { p.carry(p.streams, f) })
+	if !p.run(func() { p.carry(p.streams, f) }) {
+		f.finish(ctx, warder.Fail(warder.CodeNoSession, "session_ended", errSessionEnded))
+	}
 }
 
 // send writes one judged message.
@@ -199,7 +210,28 @@ func (p *pipe) send(_ context.Context, m *warder.Message) error { return p.put(m
 func (p *pipe) put(raw []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.gone {
+		return errSessionEnded
+	}
 	return p.write(raw)
+}
+
+// run starts a call beside the others; false when the client has left.
+func (p *pipe) run(call func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return false
+	}
+	p.calls.Go(call)
+	return true
+}
+
+// leave stops all writing: the channel to the client is about to end.
+func (p *pipe) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gone = true
 }
 
 // fail tells the client why there is no answer. A cancelled request gets none.

@@ -131,6 +131,9 @@ func (r *run) drive(t *testing.T, w *world, methods []string) {
 	}
 	r.outside(s, methods)
 	r.batch(s)
+	for n := -1; n != c.count(); time.Sleep(30 * time.Millisecond) { // what is on its way arrives
+		n = c.count()
+	}
 	done := make(chan struct{})
 	go func() { closed(); close(done) }()
 	select {

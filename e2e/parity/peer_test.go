@@ -242,6 +242,7 @@ func (p *peer) http(w http.ResponseWriter, r *http.Request) {
 		}
 		out := &streamed{w: w}
 		out.start()
+		defer out.end()
 		defer p.add(listener{out.emit, ""})()
 		<-r.Context().Done()
 		return
@@ -261,6 +262,7 @@ func (p *peer) http(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 	}
 	out := &streamed{w: w}
+	defer out.end()
 	p.handle(r.Context(), raw, out.emit)
 }
 
@@ -269,6 +271,14 @@ type streamed struct {
 	w      http.ResponseWriter
 	mu     sync.Mutex
 	events bool
+	over   bool
+}
+
+// end stops writing before the handler returns.
+func (s *streamed) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
 
 func (s *streamed) start() {
@@ -289,6 +299,9 @@ func (s *streamed) open() {
 func (s *streamed) emit(raw []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	if !s.events && parse(raw).Method == "" {
 		s.w.Header().Set("Content-Type", "application/json")
 		_, _ = s.w.Write(raw) // the gateway may be gone
@@ -326,6 +339,7 @@ func (h *sseHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer h.p.add(listener{s.out.emit, ""})()
 		<-r.Context().Done()
 		s.work.Wait()
+		s.out.end()
 		return
 	}
 	raw, err := io.ReadAll(r.Body)

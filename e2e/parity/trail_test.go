@@ -109,6 +109,9 @@ func (tr *trail) shapes(t *testing.T) {
 	t.Helper()
 	for i := range tr.events {
 		e := &tr.events[i]
+		if len(e.Trail) == 0 && e.Messages == 0 && !e.Forwarded && e.Reason == "draining" {
+			continue // the gate was closing: nothing is judged any more, and nothing passes
+		}
 		k := tr.walk(e)
 		bad := func(why string) {
 			t.Errorf("%s: %s %s %s %s %q code %s/%s by %s, forwarded %v, %d messages\n  trail %v", why, e.Exchange, e.Door, e.Endpoint, e.Revision, e.Method, e.Code, e.Reason, e.Control, e.Forwarded, e.Messages, e.Trail)
@@ -222,11 +225,10 @@ func (tr *trail) delivered(t *testing.T, r *run) {
 	}
 	got, refusals := 0, 0
 	for _, raw := range r.client.received {
-		if bytes.Contains(raw, []byte(`"exchange":"`)) || bytes.Contains(raw, []byte("Warder refused this call")) {
+		if id := exchangeOf(raw); id != "" && tr.byID[id].Exchange == "" {
+			t.Errorf("%s: refusal of an exchange that is not in the trail: %.300s", r, raw)
+		} else if id != "" && tr.byID[id].Endpoint == r.endpoint { // others come from the Warder behind
 			refusals++
-			if id := exchangeOf(raw); tr.byID[id].Exchange == "" && !strings.Contains(string(raw), `"jsonrpc"`) {
-				t.Errorf("%s: refusal of an exchange that is not in the trail: %.300s", r, raw)
-			}
 			continue
 		}
 		if bytes.Contains(raw, []byte(`"supported":[`)) {
@@ -247,12 +249,12 @@ func modernAck(r *run) int {
 }
 
 func exchangeOf(raw []byte) string {
-	_, after, ok := bytes.Cut(raw, []byte(`"exchange":"`))
-	if !ok {
-		return ""
+	for _, mark := range []string{`"exchange":"`, `, exchange `} {
+		if _, after, ok := bytes.Cut(raw, []byte(mark)); ok {
+			return string(after[:min(26, len(after))])
+		}
 	}
-	id, _, _ := bytes.Cut(after, []byte(`"`))
-	return string(id)
+	return ""
 }
 
 // signature says which controls an exchange passed on its way, and which one ended it.
