@@ -30,7 +30,7 @@ func (f *flow) legacyOnModern(ctx context.Context, link upstream.Link) iter.Seq2
 		f.sess.mu.Unlock()
 		return f.one(wire.Response(id, []byte("{}")))
 	case wire.MethodResourcesSubscribe, wire.MethodResourcesUnsubscribe:
-		if !f.sess.subscribe(m.Target, m.Method == wire.MethodResourcesSubscribe) {
+		if !f.sess.subscribe(m.Target, m.Method == wire.MethodResourcesSubscribe, int(f.g.limits.Bytes/2)) {
 			return f.done(warder.Fail(warder.CodeRateLimited, "too_many_subscriptions", nil))
 		}
 		return f.one(wire.Response(id, []byte("{}")))

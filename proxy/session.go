@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // A session is the state that revisions up to 2025-11-25 keep between requests of one client. It is
@@ -33,6 +34,7 @@ type session struct {
 	closed     bool
 	logLevel   string              // set by logging/setLevel towards stateless servers
 	resources  map[string]struct{} // URIs subscribed to on stateless servers
+	subscribed int                 // bytes of resources in a listen request
 	relisten   map[string]func()   // by server: reopens its listen stream after resources changed
 	lastAsk    uint64
 	questions  map[string]question      // open questions to the client, by the id Warder gave them
@@ -174,20 +176,25 @@ func (s *session) declared() [32]byte {
 	return s.capsHash
 }
 
-// subscribe adds or removes a resource and reopens the listen stream.
-func (s *session) subscribe(uri string, on bool) (ok bool) {
+// subscribe adds or removes a resource and reopens the listen stream. All subscriptions together must
+// fit into one listen request, so they have room bytes.
+func (s *session) subscribe(uri string, on bool, room int) (ok bool) {
 	s.mu.Lock()
-	if on && len(s.resources) >= maxSubscriptions {
+	_, known := s.resources[uri]
+	size := len(wire.Quote(uri)) + 1
+	switch {
+	case on && !known && (len(s.resources) >= maxSubscriptions || s.subscribed+size > room):
 		s.mu.Unlock()
 		return false
-	}
-	if on {
+	case on && !known:
 		if s.resources == nil {
 			s.resources = make(map[string]struct{})
 		}
 		s.resources[uri] = struct{}{}
-	} else {
+		s.subscribed += size
+	case !on && known:
 		delete(s.resources, uri)
+		s.subscribed -= size
 	}
 	again := slices.Collect(maps.Values(s.relisten))
 	s.mu.Unlock()
