@@ -30,7 +30,7 @@ type httpPeer struct {
 
 // newHTTPPeer makes a caller; with steal it uses that session instead of one of its own.
 func (r *runner) newHTTPPeer(rev warder.Revision, subject string, steal peer) *httpPeer {
-	p := &httpPeer{r: r, rev: rev, token: r.token(subject)}
+	p := &httpPeer{r: r, rev: rev, token: r.token(subject + "-" + string(rev))}
 	if owner, ok := steal.(*httpPeer); ok {
 		p.session = owner.session
 	}

@@ -78,7 +78,7 @@ func (r *runner) judge(door warder.Door, got answer, forwarded bool) string {
 	if want := c.key("forwarded", ""); want != "" && (want == "yes") != forwarded {
 		return fmt.Sprintf("want forwarded %s: %s", want, shown)
 	}
-	if c.refuses() {
+	if c.refuses() && c.key("named", "yes") != "no" {
 		control, reason := c.key("control", string(c.id)), c.key("reason", "")
 		if !got.refusedBy(control, reason) {
 			return fmt.Sprintf("want a refusal by %s (%s): %s", control, reason, shown)
@@ -109,18 +109,18 @@ func (r *runner) audited() string {
 	if err != nil {
 		return "open the trail: " + err.Error()
 	}
-	control := warder.ControlID(r.c.key("control", string(r.c.id)))
+	control, reason := warder.ControlID(r.c.key("control", string(r.c.id))), warder.Reason(r.c.key("reason", ""))
 	found := 0
 	for e, err := range trail.Events(record.Filter{}) {
 		if err != nil {
 			return "read the trail: " + err.Error()
 		}
-		if e.Type == warder.EventExchange && e.Control == control && e.Outcome == warder.OutcomeRefused {
+		if e.Type == warder.EventExchange && e.Control == control && e.Outcome == warder.OutcomeRefused && (reason == "" || e.Reason == reason) {
 			found++
 		}
 	}
 	if found < r.tried {
-		return fmt.Sprintf("the trail tells of %d refusals by %s, want %d", found, control, r.tried)
+		return fmt.Sprintf("the trail tells of %d refusals by %s (%s), want %d", found, control, reason, r.tried)
 	}
 	return ""
 }

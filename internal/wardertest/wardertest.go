@@ -27,6 +27,7 @@
 //	server_saw: text                something that reached the server has this text
 //	server_missed: text             nothing that reached the server has this text
 //	hello_contains, hello_absent    as contains and absent, for the opening of a session or the answer
+//	named: no                       the protocol leaves no room for the control in this refusal; the trail names it
 //	fresh: yes                      a new gateway for every door and revision
 //	mutation: none                  deny only: another control refuses the same; says which in "because"
 //
@@ -127,7 +128,7 @@ func knownKeys() []string {
 	return []string{
 		"kind", "control", "reason", "status", "contains", "absent", "forwarded", "doors", "revisions", "approve",
 		"effect", "repeat", "list_first", "capabilities", "client", "endpoint", "query", "answers", "era", "peer", "tls",
-		"server_saw", "server_missed", "hello_contains", "hello_absent", "fresh", "mutation", "because",
+		"server_saw", "server_missed", "hello_contains", "hello_absent", "named", "fresh", "mutation", "because",
 	}
 }
 
