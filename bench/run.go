@@ -101,6 +101,9 @@ func (b *benchmark) all() error {
 	if err := b.matrix(targets); err != nil {
 		return err
 	}
+	if err := b.stdio(); err != nil {
+		return err
+	}
 	if err := b.write(echo); err != nil {
 		return err
 	}

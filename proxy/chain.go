@@ -44,12 +44,13 @@ type Chain struct {
 	connect, request, response []step
 	complete                   []warder.Recorder
 	observer                   Observer
+	base                       time.Time // steps are timed from here: one reading of the clock each
 }
 
 // NewChain builds the runner over layers given in path order. modes names the controls that do not
 // enforce.
 func NewChain(layers []warder.Layer, modes map[warder.ControlID]Mode, observer Observer) *Chain {
-	c := &Chain{observer: observer}
+	c := &Chain{observer: observer, base: time.Now()}
 	sealed := false
 	for _, l := range layers {
 		c.connect = appendSteps(c.connect, l.Connect, modes, false)
@@ -138,7 +139,7 @@ func record(ctx context.Context, x *warder.Exchange, r warder.Recorder) (err err
 
 // run calls the controls of a phase in order until one refuses.
 func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase) *warder.Error {
-	start := time.Now()
+	start := time.Since(c.base)
 	var d warder.Decision // one for the whole phase: it escapes to the observer
 	for i, steps := 0, c.steps(phase); i < len(steps); i++ {
 		s := &steps[i]
@@ -160,8 +161,11 @@ func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase)
 	return nil
 }
 
+// maxDecisions bounds what an exchange remembers of decisions that were no plain pass.
+const maxDecisions = 256
+
 // settle records what one control decided and turns a refusal into the error the client sees.
-func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase warder.Phase, d *warder.Decision, err error, start *time.Time) *warder.Error {
+func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase warder.Phase, d *warder.Decision, err error, start *time.Duration) *warder.Error {
 	if err == nil && ctx.Err() != nil && d.Verdict == warder.Pass {
 		err = context.Cause(ctx) // a verdict that came too late is no verdict
 	}
@@ -170,10 +174,12 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 	}
 	d.Control = s.control
 	d.Observed = s.monitor && d.Verdict != warder.Pass
-	now := time.Now()
-	took := now.Sub(*start)
+	now := time.Since(c.base)
+	took := now - *start
 	*start = now
-	x.Trail = append(x.Trail, warder.Step{Control: s.control, Phase: phase, Verdict: d.Verdict, Took: took})
+	if len(x.Trail) < maxTrail { // a stream runs the Response controls for every message, as long as it lasts
+		x.Trail = append(x.Trail, warder.Step{Control: s.control, Phase: phase, Verdict: d.Verdict, Took: took})
+	}
 	if c.observer != nil {
 		c.observer.Decided(x, phase, d, took)
 	}
@@ -183,7 +189,11 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 	for i := range d.Findings {
 		d.Findings[i].Control = s.control
 	}
-	x.Decisions = append(x.Decisions, *d)
+	if len(x.Decisions) < maxDecisions {
+		x.Decisions = append(x.Decisions, *d)
+	} else {
+		x.Decisions[maxDecisions-1] = *d // the one that decides is always there
+	}
 	if d.Verdict == warder.Pass || d.Observed {
 		return nil
 	}
