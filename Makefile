@@ -9,7 +9,7 @@ TOOL := go tool -modfile=tools/go.mod
 up: build ; @bin/warder up
 test: fixtures ; @sh .ci/test.sh
 check: ; @WARDER_QUICK=1 sh .ci/test.sh
-build: ; @$(GO) build -trimpath -o bin/ ./cmd/warder
+build: ; @$(GO) build -o bin/ ./cmd/warder
 lint: ; @$(TOOL) golangci-lint run ./...
 fmt: ; @$(TOOL) golangci-lint fmt ./...
 fuzz: ; @sh .ci/fuzz.sh
