@@ -30,8 +30,9 @@ type flow struct {
 
 // carry takes a classified message down the path and every message of its answer back up.
 func (f *flow) carry(ctx context.Context) *warder.Error {
-	if err := f.route(ctx); err != nil {
-		return err
+	lost := f.route(ctx)
+	if lost != nil {
+		f.aim(f.end.Backends[0]) // what leads nowhere is judged too: rates count, and no other way is quicker
 	}
 	if f.back == nil {
 		if err := f.opening(); err != nil {
@@ -42,6 +43,9 @@ func (f *flow) carry(ctx context.Context) *warder.Error {
 	if err := f.g.chain.Request(ctx, f.x); err != nil {
 		f.declined(ctx, err)
 		return err
+	}
+	if lost != nil {
+		return lost
 	}
 	if err := f.opening(); err != nil {
 		return err

@@ -458,6 +458,9 @@ func (r *routes) nextID() uint64 { return r.ids.Add(1) }
 func (r *routes) add(endpoint, uri, server string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, known := r.m[[2]string{endpoint, uri}]; known {
+		return // the server that has it keeps it: listing a URI of another does not take it over
+	}
 	if len(r.m) >= maxRoutes {
 		clear(r.m)
 	}

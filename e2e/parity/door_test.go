@@ -127,12 +127,22 @@ func (d *httpDoor) header(h http.Header, st step) {
 	}
 	if d.rev.Modern() {
 		h.Set("Mcp-Method", st.method)
-		if st.target != "" {
+		if st.target != "" && named(st.method) {
 			h.Set("Mcp-Name", st.target)
 		}
 	}
 	if d.rev.Modern() || d.session != "" {
 		h.Set("Mcp-Protocol-Version", string(d.rev))
+	}
+}
+
+// named reports the methods whose target the Mcp-Name header repeats (2026-07-28).
+func named(method string) bool {
+	switch method {
+	case "tools/call", "prompts/get", "resources/read", "tasks/get", "tasks/update", "tasks/cancel":
+		return true
+	default:
+		return false
 	}
 }
 
