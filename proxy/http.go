@@ -149,11 +149,9 @@ func isBatch(body []byte) bool {
 
 // handle decodes and classifies one message and carries it along the path.
 func (g *Gate) handle(ctx context.Context, f *flow, body []byte, out *reply) *warder.Error {
-	lim := g.limits
-	lim.Bytes = int64(g.cfg.RequestBytes)
-	m, err := wire.Decode(body, lim)
-	if err != nil {
-		return asError(ctx, err)
+	m, failure := g.inspection().read(body)
+	if failure != nil {
+		return failure
 	}
 	h := out.r.Header
 	if e := f.classify(m, headerValue(h, "Mcp-Protocol-Version"), headerValue(h, "Mcp-Session-Id"), nil); e != nil {
