@@ -24,44 +24,82 @@ func TestDecodeAccepts(t *testing.T) {
 		raw  string
 		want want
 	}{
-		{"tools/call", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{}}}`,
-			want{warder.KindRequest, "tools/call", "1", "echo", 3}},
-		{"white space around", " \r\n\t{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n ",
-			want{warder.KindRequest, "ping", "1", "", 1}},
-		{"method last, name escaped", `{"params":{"name":"\u0065cho"},"id":"a","jsonrpc":"2.0","method":"tools\/call"}`,
-			want{warder.KindRequest, "tools/call", `"a"`, "echo", 2}},
-		{"resources/read", `{"jsonrpc":"2.0","id":-7,"method":"resources/read","params":{"uri":"file:///x"}}`,
-			want{warder.KindRequest, "resources/read", "-7", "file:///x", 2}},
-		{"tasks/get", `{"jsonrpc":"2.0","id":0,"method":"tasks/get","params":{"taskId":"t1"}}`,
-			want{warder.KindRequest, "tasks/get", "0", "t1", 2}},
-		{"completion for a prompt", `{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}`,
-			want{warder.KindRequest, "completion/complete", "1", "p", 3}},
-		{"completion for a template", `{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"u{x}"}}}`,
-			want{warder.KindRequest, "completion/complete", "1", "u{x}", 3}},
-		{"greatest id", `{"jsonrpc":"2.0","id":9007199254740991,"method":"ping"}`,
-			want{warder.KindRequest, "ping", "9007199254740991", "", 1}},
-		{"least id", `{"jsonrpc":"2.0","id":-9007199254740991,"method":"ping"}`,
-			want{warder.KindRequest, "ping", "-9007199254740991", "", 1}},
-		{"longest id", `{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 256) + `","method":"ping"}`,
-			want{warder.KindRequest, "ping", `"` + strings.Repeat("x", 256) + `"`, "", 1}},
-		{"notification", `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
-			want{warder.KindNotification, "notifications/initialized", "", "", 1}},
-		{"result", `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"x"}],"_meta":{"a":1}}}`,
-			want{warder.KindResult, "", "1", "", 4}},
-		{"error", `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no","data":[1]}}`,
-			want{warder.KindError, "", "1", "", 3}},
-		{"error without id", `{"jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}`,
-			want{warder.KindError, "", "", "", 2}},
-		{"error with null id", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no"}}`,
-			want{warder.KindError, "", "", "", 2}},
-		{"unknown method", `{"jsonrpc":"2.0","id":1,"method":"x/y","params":{"unheard of":{"of":1}}}`,
-			want{warder.KindRequest, "x/y", "1", "", 3}},
-		{"same key in different objects", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"a":{"A":1}},"b":[{"a":1},{"A":2}]}}`,
-			want{warder.KindRequest, "x", "1", "", 4}},
-		{"valid surrogate pair", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"\ud83d\ude00"}}`,
-			want{warder.KindRequest, "x", "1", "", 2}},
-		{"deepest", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}`,
-			want{warder.KindRequest, "x", "1", "", 64}},
+		{
+			"tools/call", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{}}}`,
+			want{warder.KindRequest, "tools/call", "1", "echo", 3},
+		},
+		{
+			"white space around", " \r\n\t{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n ",
+			want{warder.KindRequest, "ping", "1", "", 1},
+		},
+		{
+			"method last, name escaped", `{"params":{"name":"\u0065cho"},"id":"a","jsonrpc":"2.0","method":"tools\/call"}`,
+			want{warder.KindRequest, "tools/call", `"a"`, "echo", 2},
+		},
+		{
+			"resources/read", `{"jsonrpc":"2.0","id":-7,"method":"resources/read","params":{"uri":"file:///x"}}`,
+			want{warder.KindRequest, "resources/read", "-7", "file:///x", 2},
+		},
+		{
+			"tasks/get", `{"jsonrpc":"2.0","id":0,"method":"tasks/get","params":{"taskId":"t1"}}`,
+			want{warder.KindRequest, "tasks/get", "0", "t1", 2},
+		},
+		{
+			"completion for a prompt", `{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"p"}}}`,
+			want{warder.KindRequest, "completion/complete", "1", "p", 3},
+		},
+		{
+			"completion for a template", `{"jsonrpc":"2.0","id":1,"method":"completion/complete","params":{"ref":{"type":"ref/resource","uri":"u{x}"}}}`,
+			want{warder.KindRequest, "completion/complete", "1", "u{x}", 3},
+		},
+		{
+			"greatest id", `{"jsonrpc":"2.0","id":9007199254740991,"method":"ping"}`,
+			want{warder.KindRequest, "ping", "9007199254740991", "", 1},
+		},
+		{
+			"least id", `{"jsonrpc":"2.0","id":-9007199254740991,"method":"ping"}`,
+			want{warder.KindRequest, "ping", "-9007199254740991", "", 1},
+		},
+		{
+			"longest id", `{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 256) + `","method":"ping"}`,
+			want{warder.KindRequest, "ping", `"` + strings.Repeat("x", 256) + `"`, "", 1},
+		},
+		{
+			"notification", `{"jsonrpc":"2.0","method":"notifications/initialized"}`,
+			want{warder.KindNotification, "notifications/initialized", "", "", 1},
+		},
+		{
+			"result", `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"x"}],"_meta":{"a":1}}}`,
+			want{warder.KindResult, "", "1", "", 4},
+		},
+		{
+			"error", `{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no","data":[1]}}`,
+			want{warder.KindError, "", "1", "", 3},
+		},
+		{
+			"error without id", `{"jsonrpc":"2.0","error":{"code":-32000,"message":"no"}}`,
+			want{warder.KindError, "", "", "", 2},
+		},
+		{
+			"error with null id", `{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"no"}}`,
+			want{warder.KindError, "", "", "", 2},
+		},
+		{
+			"unknown method", `{"jsonrpc":"2.0","id":1,"method":"x/y","params":{"unheard of":{"of":1}}}`,
+			want{warder.KindRequest, "x/y", "1", "", 3},
+		},
+		{
+			"same key in different objects", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":{"a":{"A":1}},"b":[{"a":1},{"A":2}]}}`,
+			want{warder.KindRequest, "x", "1", "", 4},
+		},
+		{
+			"valid surrogate pair", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"\ud83d\ude00"}}`,
+			want{warder.KindRequest, "x", "1", "", 2},
+		},
+		{
+			"deepest", `{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}}`,
+			want{warder.KindRequest, "x", "1", "", 64},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,8 +128,10 @@ func TestDecodeSpans(t *testing.T) {
 		return out
 	}
 	want := [][]string{
-		{`name|"name"|"n"`, `arguments|"argu\u006dents"|{"x": [1, 2]}`, `strange|"strange"|null`,
-			`_meta|"_meta"|{"progressToken":3, "io.modelcontextprotocol/protocolVersion" : "2026-07-28","\u00e9":1}`},
+		{
+			`name|"name"|"n"`, `arguments|"argu\u006dents"|{"x": [1, 2]}`, `strange|"strange"|null`,
+			`_meta|"_meta"|{"progressToken":3, "io.modelcontextprotocol/protocolVersion" : "2026-07-28","\u00e9":1}`,
+		},
 		{`progressToken|"progressToken"|3`, `io.modelcontextprotocol/protocolVersion|"io.modelcontextprotocol/protocolVersion"|"2026-07-28"`, `é|"\u00e9"|1`},
 	}
 	if diff := cmp.Diff(want, [][]string{show(m.Params), show(m.Meta)}); diff != "" {

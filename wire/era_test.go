@@ -20,21 +20,31 @@ func TestRequestToModernAndBack(t *testing.T) {
 	for _, c := range []struct {
 		name, in, modern, legacy string
 	}{
-		{"no params", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`,
+		{
+			"no params", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`,
 			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{` + metaJSON + `}}}`,
-			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{}}}`},
-		{"no _meta", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{}}}`,
+		},
+		{
+			"no _meta", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a"}}`,
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{` + metaJSON + `}}}`,
-			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{}}}`},
-		{"_meta with a token, task dropped", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{"ttl":1},"name":"a","_meta":{"progressToken":1}}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{}}}`,
+		},
+		{
+			"_meta with a token, task dropped", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"task":{"ttl":1},"name":"a","_meta":{"progressToken":1}}}`,
 			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":1,` + metaJSON + `}}}`,
-			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":1}}}`},
-		{"client lies about its version", `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"1999-01-01","io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","_meta":{"progressToken":1}}}`,
+		},
+		{
+			"client lies about its version", `{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"1999-01-01","io.modelcontextprotocol/clientCapabilities":{"sampling":{}}}}}`,
 			`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/logLevel":"info"}}}`,
-			`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{}}}`},
-		{"notification", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
+			`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":{}}}`,
+		},
+		{
+			"notification", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
 			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
-			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`},
+			`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}`,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,8 +112,10 @@ func TestResultTranslation(t *testing.T) {
 		{"empty to modern", modern(MethodComplete), result(`{}`), result(`{"resultType":"complete"}`)},
 		{"list to modern", modern(MethodToolsList), result(`{"tools":[]}`), result(`{"tools":[],"resultType":"complete","ttlMs":0,"cacheScope":"private"}`)},
 		{"read to modern", modern(MethodResourcesRead), result(`{"contents":[]}`), result(`{"contents":[],"resultType":"complete","ttlMs":0,"cacheScope":"private"}`)},
-		{"hostile hints to modern", modern(MethodPromptsList), result(`{"prompts":[],"cacheScope":"public","ttlMs":86400000,"resultType":"input_required"}`),
-			result(`{"prompts":[],"cacheScope":"private","ttlMs":0,"resultType":"complete"}`)},
+		{
+			"hostile hints to modern", modern(MethodPromptsList), result(`{"prompts":[],"cacheScope":"public","ttlMs":86400000,"resultType":"input_required"}`),
+			result(`{"prompts":[],"cacheScope":"private","ttlMs":0,"resultType":"complete"}`),
+		},
 		{"not found to modern", modern(MethodResourcesRead), failure("-32002"), failure("-32602")},
 		{"reserved code to modern", modern(MethodToolsCall), failure("-32042"), failure("-32603")},
 		{"era code of a stateful server", modern(MethodToolsCall), failure("-32022"), failure("-32603")},
@@ -137,8 +149,10 @@ func TestHello(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Hello{Revision: "2025-11-25", ServerInfo: []byte(`{"name":"s","version":"1"}`), Capabilities: []byte(`{"tools":{},"tasks":{},"extensions":{"x/y":{}}}`),
-		Instructions: "do", ProtocolVersions: []string{"2025-11-25"}, Raw: legacy}
+	want := Hello{
+		Revision: "2025-11-25", ServerInfo: []byte(`{"name":"s","version":"1"}`), Capabilities: []byte(`{"tools":{},"tasks":{},"extensions":{"x/y":{}}}`),
+		Instructions: "do", ProtocolVersions: []string{"2025-11-25"}, Raw: legacy,
+	}
 	if diff := cmp.Diff(want, h); diff != "" {
 		t.Errorf("hello (-want +got):\n%s", diff)
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"hash/maphash"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 )
@@ -46,10 +47,8 @@ func (k *keySet) add(base int, key []byte) bool {
 	h := k.hash(key)
 	own := k.hashes[base:]
 	if len(own) < maxLinear {
-		for _, o := range own {
-			if o == h {
-				return false
-			}
+		if slices.Contains(own, h) {
+			return false
 		}
 		k.hashes = append(k.hashes, h)
 		return true

@@ -123,7 +123,7 @@ func FuzzDecodeAgainstOthers(f *testing.F) {
 		got := message{}
 		switch sdk := sdk.(type) {
 		case *jsonrpc.Request:
-			got = message{Method: sdk.Method, ID: sdkID(t, sdk.ID), Params: json.RawMessage(sdk.Params)}
+			got = message{Method: sdk.Method, ID: sdkID(t, sdk.ID), Params: sdk.Params}
 		case *jsonrpc.Response:
 			got = message{ID: sdkID(t, sdk.ID), Result: sdk.Result, Error: want.Error}
 			if (sdk.Error != nil) != (m.Kind == warder.KindError) {

@@ -7,11 +7,11 @@ import (
 	"github.com/warder-mcp/warder"
 )
 
-func mustDecode(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func mustDecode(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := Decode([]byte(raw), Limits{})
 	if err != nil {
-		t.Fatalf("decode %s: %v", raw, err)
+		tb.Fatalf("decode %s: %v", raw, err)
 	}
 	return m
 }

@@ -56,9 +56,9 @@ func splice(raw []byte, edits []Edit) ([]byte, error) {
 
 // endsInBrace reports whether the last byte that is not white space opens an object.
 func endsInBrace(b []byte) bool {
-	for i := len(b) - 1; i >= 0; i-- {
-		if !isSpace(b[i]) {
-			return b[i] == '{'
+	for _, c := range slices.Backward(b) {
+		if !isSpace(c) {
+			return c == '{'
 		}
 	}
 	return false

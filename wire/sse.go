@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"math"
 	"strconv"
@@ -68,7 +69,7 @@ func (r *EventReader) next() (Event, error) {
 	for {
 		line, err := r.readLine()
 		switch {
-		case err == io.EOF && (seen || len(line) > 0):
+		case errors.Is(err, io.EOF) && (seen || len(line) > 0):
 			return e, io.ErrUnexpectedEOF
 		case err != nil:
 			return e, err

@@ -47,8 +47,11 @@ func TestEventReader(t *testing.T) {
 		{"no space", "data:x\n\n", []Event{data("x")}, io.EOF},
 		{"two spaces", "data:  x\n\n", []Event{data(" x")}, io.EOF},
 		{"no colon", "data\n\n", []Event{{Retry: NoRetry}}, io.EOF},
-		{"all fields", "event: message\nid: 7\nretry: 1500\ndata: {\ndata: }\n\n",
-			[]Event{{Name: "message", ID: "7", HasID: true, Retry: 1500 * time.Millisecond, Data: []byte("{\n}")}}, io.EOF},
+		{
+			"all fields", "event: message\nid: 7\nretry: 1500\ndata: {\ndata: }\n\n",
+			[]Event{{Name: "message", ID: "7", HasID: true, Retry: 1500 * time.Millisecond, Data: []byte("{\n}")}},
+			io.EOF,
+		},
 		{"prime event", "id: s-1\ndata: \n\n", []Event{{ID: "s-1", HasID: true, Retry: NoRetry}}, io.EOF},
 		{"id alone", "id: s-1\n\n", []Event{{ID: "s-1", HasID: true, Retry: NoRetry}}, io.EOF},
 		{"id reset", "id\ndata: x\n\n", []Event{{HasID: true, Retry: NoRetry, Data: []byte("x")}}, io.EOF},
@@ -127,8 +130,11 @@ func TestAppendEvent(t *testing.T) {
 		want string
 	}{
 		{"data", Event{Data: []byte("x")}, "data: x\n\n"},
-		{"all", Event{Data: []byte("a\nb\r\nc\rd"), ID: "7", HasID: true, Name: "message", Retry: time.Second},
-			"id: 7\nevent: message\nretry: 1000\ndata: a\ndata: b\ndata: c\ndata: d\n\n"},
+		{
+			"all",
+			Event{Data: []byte("a\nb\r\nc\rd"), ID: "7", HasID: true, Name: "message", Retry: time.Second},
+			"id: 7\nevent: message\nretry: 1000\ndata: a\ndata: b\ndata: c\ndata: d\n\n",
+		},
 		{"prime", Event{ID: "7", HasID: true}, "id: 7\ndata: \n\n"},
 		{"no retry", Event{Data: []byte("x"), Retry: NoRetry}, "data: x\n\n"},
 		{"comment", Event{Comment: true, Data: []byte("a\nb")}, ": a\n: b\n\n"},
@@ -153,8 +159,7 @@ func TestLineReader(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		var refusal *warder.Error
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*warder.Error](err); ok {
 			got = append(got, string(refusal.Reason))
 			continue
 		}
@@ -190,10 +195,19 @@ func TestLineReaderErrors(t *testing.T) {
 func TestHeaderValue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ in, encoded string }{
-		{"tools/call", "tools/call"}, {"", ""}, {"with space", "with space"}, {"=?base64?", "=?base64?"}, {"a=?base64?eA==?=", "a=?base64?eA==?="},
-		{" us-west1", "=?base64?IHVzLXdlc3Qx?="}, {"us-west1 ", "=?base64?dXMtd2VzdDEg?="}, {"日本語", "=?base64?5pel5pys6Kqe?="},
-		{"line1\r\nline2", "=?base64?bGluZTENCmxpbmUy?="}, {"=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="},
-		{"=?base64??=", "=?base64?PT9iYXNlNjQ/Pz0=?="}, {"\tindented", "=?base64?CWluZGVudGVk?="}, {"\x7f", "=?base64?fw==?="},
+		{"tools/call", "tools/call"},
+		{"", ""},
+		{"with space", "with space"},
+		{"=?base64?", "=?base64?"},
+		{"a=?base64?eA==?=", "a=?base64?eA==?="},
+		{" us-west1", "=?base64?IHVzLXdlc3Qx?="},
+		{"us-west1 ", "=?base64?dXMtd2VzdDEg?="},
+		{"日本語", "=?base64?5pel5pys6Kqe?="},
+		{"line1\r\nline2", "=?base64?bGluZTENCmxpbmUy?="},
+		{"=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="},
+		{"=?base64??=", "=?base64?PT9iYXNlNjQ/Pz0=?="},
+		{"\tindented", "=?base64?CWluZGVudGVk?="},
+		{"\x7f", "=?base64?fw==?="},
 	} {
 		if got := EncodeHeaderValue(c.in); got != c.encoded {
 			t.Errorf("EncodeHeaderValue(%q) = %q, want %q", c.in, got, c.encoded)

@@ -53,19 +53,19 @@ func uri(s []byte) bool {
 // when they are malformed.
 func authority(rest []byte) bool {
 	if !bytes.HasPrefix(rest, []byte("//")) {
-		return bytes.IndexAny(rest, "[]") < 0
+		return !bytes.ContainsAny(rest, "[]")
 	}
 	rest = rest[2:]
 	end := bytes.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
 	}
-	if bytes.IndexAny(rest[end:], "[]") >= 0 {
+	if bytes.ContainsAny(rest[end:], "[]") {
 		return false
 	}
 	host := rest[:end]
 	if at := bytes.LastIndexByte(host, '@'); at >= 0 {
-		if bytes.IndexAny(host[:at], "@[]") >= 0 {
+		if bytes.ContainsAny(host[:at], "@[]") {
 			return false
 		}
 		host = host[at+1:]
@@ -79,7 +79,7 @@ func authority(rest []byte) bool {
 		return len(host) == 0 || host[0] == ':' && digits(host[1:])
 	}
 	name, port, found := bytes.Cut(host, []byte{':'})
-	return bytes.IndexAny(name, "[]") < 0 && (!found || digits(port))
+	return !bytes.ContainsAny(name, "[]") && (!found || digits(port))
 }
 
 func notIPv6(r rune) bool {

@@ -150,7 +150,6 @@ type place struct {
 	pointer string
 	set     func(v any)
 	drop    func() // nil unless it is a member
-	add     func() // nil unless it is an object
 }
 
 // mutants calls yield with every systematic mutation of a value, as JSON.
@@ -204,8 +203,16 @@ func replacements() []any {
 	}
 	return []any{
 		nil, true, false, 7, -3, 1.5, json.Number("1e2"), json.Number("2.0"), json.Number("-0"), "text", "", "assistant",
-		"no uri at all", "//host/path", "{unclosed", "!!!!", []any{}, []any{1}, []any{"text"}, []any{nil},
-		many, map[string]any{}, map[string]any{"type": "text"}, map[string]any{"a": 1}, map[string]any{"a": "b"},
+		"no uri at all", "//host/path", "{unclosed", "!!!!",
+		[]any{},
+		[]any{1},
+		[]any{"text"},
+		[]any{nil},
+		many,
+		map[string]any{},
+		map[string]any{"type": "text"},
+		map[string]any{"a": 1},
+		map[string]any{"a": "b"},
 	}
 }
 

@@ -3,6 +3,7 @@ package shape
 import (
 	"bytes"
 	"math/bits"
+	"slices"
 	"strconv"
 )
 
@@ -170,12 +171,7 @@ func (n *node) fitsString(inner []byte) bool {
 		return n.format.fits(inner)
 	}
 	word := text(inner)
-	for _, w := range n.words {
-		if string(word) == w {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.words, func(w string) bool { return w == string(word) })
 }
 
 func (n *node) fitsNumber(number []byte) bool {

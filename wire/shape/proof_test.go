@@ -221,8 +221,10 @@ func (j *judge) cases() []methodCase {
 		union   string
 		request bool
 	}{
-		{warder.FromClient, "ClientRequest", true}, {warder.FromClient, "ClientNotification", false},
-		{warder.FromServer, "ServerRequest", true}, {warder.FromServer, "ServerNotification", false},
+		{warder.FromClient, "ClientRequest", true},
+		{warder.FromClient, "ClientNotification", false},
+		{warder.FromServer, "ServerRequest", true},
+		{warder.FromServer, "ServerNotification", false},
 	} {
 		for _, name := range j.members(side.union) {
 			s := j.published.defs[name].(map[string]any)["properties"].(map[string]any)

@@ -163,8 +163,10 @@ func BenchmarkCheck(b *testing.B) {
 		name, raw, method string
 		closed            bool
 	}{
-		{"call_0.6k", call(350), "tools/call", false}, {"call_0.6k_closed", call(350), "tools/call", true},
-		{"call_100k", call(100_000), "tools/call", false}, {"result_0.6k", result(500), "tools/call", false},
+		{"call_0.6k", call(350), "tools/call", false},
+		{"call_0.6k_closed", call(350), "tools/call", true},
+		{"call_100k", call(100_000), "tools/call", false},
+		{"result_0.6k", result(500), "tools/call", false},
 		{"result_1M", result(1_000_000), "tools/call", false},
 		{"image_1M", strings.Replace(strings.Replace(result(1_000_000), `"type":"text"`, `"type":"image","mimeType":"image/png"`, 1), `"text":"`, `"data":"`, 1), "tools/call", false},
 		{"escapes_1M", strings.ReplaceAll(result(500_000), "aa", `\n`), "tools/call", false},

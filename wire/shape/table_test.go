@@ -53,7 +53,7 @@ func TestFormats(t *testing.T) {
 		},
 		formatByte: {
 			"": true, "AA==": true, "AAA=": true, "AAAA": true, "+/8=": true, `\/\/8=`: true, `\u0041A==`: true,
-			"A": false, "AA": false, "AAA": false, "====": false, "A===": false, "AA=A": false, "AA-_": false, "AA= ": false, `AA\n==`: false, "AAAAA===": false,
+			"A": false, "AA": false, "AAA": false, "====": false, "A===": false, "AA=A": false, "AA-_": false, "AA=\x20": false, `AA\n==`: false, "AAAAA===": false,
 		},
 	} {
 		for text, want := range texts {
