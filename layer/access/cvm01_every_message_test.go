@@ -141,8 +141,10 @@ func TestCVM01(t *testing.T) {
 		{"deny other server", callOf(`{}`), func(x *warder.Exchange) { x.Server = &warder.Server{Name: "file"} }, denied("no_permit")},
 		{"deny effect", callOf(`{}`), func(x *warder.Exchange) { x.Tool = &warder.Tool{Effect: warder.EffectDestructive} }, denied("no_permit")},
 		{"near_miss definition unknown", callOf(`{}`), func(x *warder.Exchange) { x.Tool = nil }, denied("no_permit")},
-		{"deny scope missing asks for it", callOf(`{}`), func(x *warder.Exchange) { x.Tool = &warder.Tool{Effect: warder.EffectWrite} },
-			outcome{warder.Challenge, warder.CodeInsufficientScope, "insufficient_scope", nil}},
+		{
+			"deny scope missing asks for it", callOf(`{}`), func(x *warder.Exchange) { x.Tool = &warder.Tool{Effect: warder.EffectWrite} },
+			outcome{warder.Challenge, warder.CodeInsufficientScope, "insufficient_scope", nil},
+		},
 		{"deny resource", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"file:///etc/passwd"}}`, nil, denied("no_permit")},
 		{"deny unknown method", `{"jsonrpc":"2.0","id":1,"method":"tools/kall","params":{}}`, nil, denied("action_unknown")},
 		{"deny action group as method", `{"jsonrpc":"2.0","id":1,"method":"connect","params":{}}`, nil, denied("action_unknown")},
@@ -151,8 +153,10 @@ func TestCVM01(t *testing.T) {
 			x.Server = &warder.Server{Name: "mail"}
 		}, notFound},
 		{"deny group before a server is chosen", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, func(x *warder.Exchange) { x.Server = nil }, notFound},
-		{"deny nobody", callOf(`{}`), func(x *warder.Exchange) { x.Principal = nil },
-			outcome{warder.Deny, warder.CodeUnauthenticated, "principal_missing", nil}},
+		{
+			"deny nobody", callOf(`{}`), func(x *warder.Exchange) { x.Principal = nil },
+			outcome{warder.Deny, warder.CodeUnauthenticated, "principal_missing", nil},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -234,6 +238,7 @@ type dead struct{}
 func (dead) Authorize(context.Context, *access.Request) (access.Decision, error) {
 	return access.Decision{Allow: true}, errors.New("decision point unreachable")
 }
+
 func (dead) Possible(context.Context, *access.Request) (bool, error) {
 	return true, errors.New("decision point unreachable")
 }

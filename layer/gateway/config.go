@@ -95,7 +95,8 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 		Response: []warder.Interceptor{
 			deprecatedResponses{c.deprecated},
 			extensionResponses{c.extensions},
-			formResponse, c.schemas,
+			formResponse,
+			c.schemas,
 			stateResponses{c.state},
 			ownResponses{c.binding},
 			changeResponses{c.changes},

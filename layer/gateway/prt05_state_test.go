@@ -19,8 +19,11 @@ func retry(tb testing.TB, arguments, state string) *warder.Exchange {
 		`,"inputResponses":{"q1":{"action":"accept"}},"requestState":`+string(wire.Quote(state))+`,`+modernMeta+`}}`)
 }
 
+// inner is what a server wants to see again.
+const inner = `the server's "state" with ü`
+
 // sealed lets a server's state pass to the client and returns what the client gets.
-func sealed(t *testing.T, s *state, x *warder.Exchange, inner string) string {
+func sealed(t *testing.T, s *state, x *warder.Exchange) string {
 	t.Helper()
 	pass(t, stateResponses{s}, result(t, x, `{"resultType":"input_required","requestState":`+string(wire.Quote(inner))+`}`))
 	token, ok := wire.At(x.Response, x.Response.Result.Get("requestState")).Text()
@@ -32,7 +35,6 @@ func sealed(t *testing.T, s *state, x *warder.Exchange, inner string) string {
 
 func TestPRT05(t *testing.T) {
 	t.Parallel()
-	const inner = `the server's "state" with ü`
 	state := func(x *warder.Exchange) string {
 		text, _ := wire.At(x.Request, x.Request.Params.Get("requestState")).Text()
 		return text
@@ -40,7 +42,7 @@ func TestPRT05(t *testing.T) {
 	t.Run("pass/state comes back as the server gave it", func(t *testing.T) {
 		t.Parallel()
 		s := newFakes().layer(t, Default()).state
-		x := retry(t, `{"a":1}`, sealed(t, s, call2026(t, `{"a":1}`), inner))
+		x := retry(t, `{"a":1}`, sealed(t, s, call2026(t, `{"a":1}`)))
 		pass(t, stateRequests{s}, x)
 		if diff := cmp.Diff(inner, state(x)); diff != "" {
 			t.Errorf("state for the server (-want +got):\n%s", diff)
@@ -52,7 +54,7 @@ func TestPRT05(t *testing.T) {
 	t.Run("near_miss/equal request, written otherwise", func(t *testing.T) {
 		t.Parallel()
 		s := newFakes().layer(t, Default()).state
-		pass(t, stateRequests{s}, retry(t, `{ "b":2, "a":1 }`, sealed(t, s, call2026(t, `{"a":1,"b":2}`), inner)))
+		pass(t, stateRequests{s}, retry(t, `{ "b":2, "a":1 }`, sealed(t, s, call2026(t, `{"a":1,"b":2}`))))
 	})
 	t.Run("pass/no state", func(t *testing.T) {
 		t.Parallel()
@@ -87,7 +89,7 @@ func TestPRT05(t *testing.T) {
 			t.Parallel()
 			f := newFakes()
 			s := f.layer(t, tt.cfg).state
-			token := sealed(t, s, call2026(t, `{}`), inner)
+			token := sealed(t, s, call2026(t, `{}`))
 			verdict(t, stateRequests{s}, tt.spoil(f, retry(t, `{}`, token), token), warder.CodeInvalidParams, tt.want)
 		})
 	}
@@ -95,7 +97,7 @@ func TestPRT05(t *testing.T) {
 		t.Parallel()
 		f := newFakes()
 		s := f.layer(t, Default()).state
-		token := sealed(t, s, call2026(t, `{}`), inner)
+		token := sealed(t, s, call2026(t, `{}`))
 		pass(t, stateRequests{s}, retry(t, `{}`, token))
 		verdict(t, stateRequests{s}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
 		f.wait(10*time.Minute - time.Second)
@@ -106,14 +108,14 @@ func TestPRT05(t *testing.T) {
 		cfg := Default()
 		cfg.State.Reusable = true
 		s := newFakes().layer(t, cfg).state
-		token := sealed(t, s, call2026(t, `{}`), inner)
+		token := sealed(t, s, call2026(t, `{}`))
 		pass(t, stateRequests{s}, retry(t, `{}`, token))
 		pass(t, stateRequests{s}, retry(t, `{}`, token))
 	})
 	t.Run("near_miss/presented again after it did not reach the server", func(t *testing.T) {
 		t.Parallel()
 		s := newFakes().layer(t, Default()).state
-		token := sealed(t, s, call2026(t, `{}`), inner)
+		token := sealed(t, s, call2026(t, `{}`))
 		held := retry(t, `{}`, token)
 		pass(t, stateRequests{s}, held)
 		if err := (stateRequests{s}).Record(t.Context(), held); err != nil {
@@ -134,7 +136,7 @@ func TestPRT05(t *testing.T) {
 	})
 	t.Run("dependency_killed/another gateway's key", func(t *testing.T) {
 		t.Parallel()
-		token := sealed(t, newFakes().layer(t, Default()).state, call2026(t, `{}`), inner)
+		token := sealed(t, newFakes().layer(t, Default()).state, call2026(t, `{}`))
 		verdict(t, stateRequests{newFakes().layer(t, Default()).state}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_unknown_key")
 	})
 	t.Run("dependency_killed/no room to remember used states", func(t *testing.T) {
@@ -143,7 +145,7 @@ func TestPRT05(t *testing.T) {
 		s.used = newTable[struct{}](1, true)
 		refused := 0
 		for range tableShards * ways * 4 {
-			d, err := stateRequests{s}.Intercept(t.Context(), retry(t, `{}`, sealed(t, s, call2026(t, `{}`), inner)))
+			d, err := stateRequests{s}.Intercept(t.Context(), retry(t, `{}`, sealed(t, s, call2026(t, `{}`))))
 			if err != nil {
 				refused++
 			} else if d.Verdict != warder.Pass {

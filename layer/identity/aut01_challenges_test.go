@@ -27,10 +27,14 @@ func TestAUT01(t *testing.T) {
 			x.Conn.Query = "access=1&token=2"
 			return x
 		}, passed()},
-		{"deny no token", func(*bench) *warder.Exchange { return exchange() },
-			challenged(warder.CodeUnauthenticated, "token_missing", "")},
-		{"deny no token at an endpoint that does not exist", func(*bench) *warder.Exchange { return at(exchange(), "nowhere") },
-			challenged(warder.CodeUnauthenticated, "token_missing", "")},
+		{
+			"deny no token", func(*bench) *warder.Exchange { return exchange() },
+			challenged(warder.CodeUnauthenticated, "token_missing", ""),
+		},
+		{
+			"deny no token at an endpoint that does not exist", func(*bench) *warder.Exchange { return at(exchange(), "nowhere") },
+			challenged(warder.CodeUnauthenticated, "token_missing", ""),
+		},
 		{"deny token in the query", func(b *bench) *warder.Exchange {
 			x := exchange()
 			x.Conn.Query = "access_token=" + good(b)
@@ -46,14 +50,22 @@ func TestAUT01(t *testing.T) {
 			x.Conn.Query = "a;access_token=x"
 			return x
 		}, challenged(warder.CodeInvalidRequest, "token_in_query", "invalid_request")},
-		{"deny two headers", func(b *bench) *warder.Exchange { return exchange("Bearer "+good(b), "Bearer "+good(b)) },
-			challenged(warder.CodeInvalidRequest, "token_ambiguous", "invalid_request")},
-		{"near_miss two tokens in one header", func(b *bench) *warder.Exchange { return exchange("Bearer " + good(b) + ", Bearer x") },
-			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request")},
-		{"near_miss basic", func(*bench) *warder.Exchange { return exchange("Basic YTpi") },
-			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request")},
-		{"near_miss scheme without token", func(*bench) *warder.Exchange { return exchange("Bearer ") },
-			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request")},
+		{
+			"deny two headers", func(b *bench) *warder.Exchange { return exchange("Bearer "+good(b), "Bearer "+good(b)) },
+			challenged(warder.CodeInvalidRequest, "token_ambiguous", "invalid_request"),
+		},
+		{
+			"near_miss two tokens in one header", func(b *bench) *warder.Exchange { return exchange("Bearer " + good(b) + ", Bearer x") },
+			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request"),
+		},
+		{
+			"near_miss basic", func(*bench) *warder.Exchange { return exchange("Basic YTpi") },
+			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request"),
+		},
+		{
+			"near_miss scheme without token", func(*bench) *warder.Exchange { return exchange("Bearer ") },
+			challenged(warder.CodeUnauthenticated, "token_not_bearer", "invalid_request"),
+		},
 		{"near_miss token in a cookie", func(b *bench) *warder.Exchange {
 			x := exchange()
 			x.Conn.Header.Set("Cookie", "Authorization="+good(b))
@@ -186,7 +198,7 @@ func TestConfigErrors(t *testing.T) {
 		"long cache":                                      func(c *Config) { c.CacheTTL = 61e9 },
 		"long leeway":                                     func(c *Config) { c.Issuers[0].Leeway = 61e9 },
 		"same issuer twice":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: issuerURL, GroupPrefix: "x"}) },
-		"same group prefix":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: otherIdP}) },
+		"same group prefix":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: otherIDP}) },
 		"shared audience map": func(c *Config) {
 			c.Issuers[0].Audience.Servers = map[string]string{"a": "api://one", "b": "api://one"}
 		},

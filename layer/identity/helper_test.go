@@ -20,7 +20,7 @@ const (
 	mailURI    = base + "/mcp/mail"
 	groupURI   = base + "/mcp/office"
 	issuerURL  = "https://idp.example/tenant"
-	otherIdP   = "https://other.example"
+	otherIDP   = "https://other.example"
 	testScopes = "files:read"
 )
 
@@ -49,7 +49,7 @@ type bench struct {
 	t      testing.TB
 	clock  *clock
 	issuer *issuer.Issuer
-	signer *jose.Signer // signs arbitrary claims with the trusted key of otherIdP
+	signer *jose.Signer // signs arbitrary claims with the trusted key of otherIDP
 	layer  warder.Layer
 	gen    uint64
 }
@@ -81,11 +81,11 @@ func newBench(tb testing.TB, change func(*Config, *Deps)) *bench {
 	}
 	cfg := Config{
 		BaseURL: base, ScopesSupported: []string{testScopes},
-		Issuers: []Issuer{{URL: issuerURL}, {URL: otherIdP, GroupPrefix: "other/"}},
+		Issuers: []Issuer{{URL: issuerURL}, {URL: otherIDP, GroupPrefix: "other/"}},
 	}
 	deps := Deps{
 		Resource:   resource,
-		Keys:       map[string]Keys{issuerURL: static(tb, b.issuer.Keys), otherIdP: static(tb, keysOfSigner(b.signer))},
+		Keys:       map[string]Keys{issuerURL: static(tb, b.issuer.Keys), otherIDP: static(tb, keysOfSigner(b.signer))},
 		Generation: func() uint64 { return b.gen },
 		User:       func() (string, error) { return "ada", nil },
 		Now:        b.clock.now,
@@ -130,11 +130,11 @@ func (b *bench) mint(c issuer.Claims) string {
 	return token
 }
 
-// claims returns good claims of otherIdP for the files server, changed.
+// claims returns good claims of otherIDP for the files server, changed.
 func (b *bench) claims(change map[string]any) map[string]any {
 	now := b.clock.now().Unix()
 	c := map[string]any{
-		"iss": otherIdP, "sub": "bob", "aud": filesURI, "iat": now, "exp": now + 600, "jti": "t-1",
+		"iss": otherIDP, "sub": "bob", "aud": filesURI, "iat": now, "exp": now + 600, "jti": "t-1",
 	}
 	for k, v := range change {
 		if v == nil {

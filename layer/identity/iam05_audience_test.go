@@ -61,7 +61,7 @@ func TestIAM05(t *testing.T) {
 		{name: "near_miss nested list", token: with(map[string]any{"aud": []any{[]any{filesURI}}}), want: invalid("claim_invalid")},
 		{name: "near_miss object", token: with(map[string]any{"aud": map[string]any{filesURI: 1}}), want: invalid("claim_invalid")},
 		{name: "deny unknown issuer", token: with(map[string]any{"iss": "https://evil.example"}), want: invalid("issuer_unknown")},
-		{name: "near_miss issuer with trailing slash", token: with(map[string]any{"iss": otherIdP + "/"}), want: invalid("issuer_unknown")},
+		{name: "near_miss issuer with trailing slash", token: with(map[string]any{"iss": otherIDP + "/"}), want: invalid("issuer_unknown")},
 		{name: "deny key of another issuer", token: with(map[string]any{"iss": issuerURL}), want: invalid("key_unknown")},
 		{name: "deny expired", token: with(map[string]any{"exp": 1000}), want: invalid("token_expired")},
 		{name: "near_miss expires this second", token: func(b *bench) string {
@@ -93,7 +93,7 @@ func TestIAM05(t *testing.T) {
 		{name: "deny not a token", token: func(*bench) string { return "abc" }, want: invalid("token_malformed")},
 		{
 			name:   "dependency_killed keys unavailable",
-			change: func(_ *Config, d *Deps) { d.Keys[otherIdP] = deadKeys{} }, token: with(nil),
+			change: func(_ *Config, d *Deps) { d.Keys[otherIDP] = deadKeys{} }, token: with(nil),
 			want: outcome{Control: "IAM-05", Code: warder.CodeUnavailable, Reason: "control_unavailable"},
 		},
 	}
@@ -153,7 +153,7 @@ func TestPrincipal(t *testing.T) {
 		t.Fatal(d)
 	}
 	want := &warder.Principal{
-		Issuer: otherIdP, Subject: "bob", Tenant: "t1", Client: "app", Agent: "agent-1",
+		Issuer: otherIDP, Subject: "bob", Tenant: "t1", Client: "app", Agent: "agent-1",
 		Actors: []string{"agent-1", "agent-0"}, Scopes: []string{"a", "b"}, Groups: []string{"other/dev"},
 		ACR: "aal2", AMR: []string{"pwd", "otp"}, AuthTime: now.Add(-time.Minute), TokenID: "t-1",
 		NotAfter: now.Add(10 * time.Minute), Transport: "bearer",
@@ -192,8 +192,8 @@ func TestTokenCache(t *testing.T) {
 		b := newBench(t, nil)
 		keys.inner = static(t, keysOfSigner(b.signer))
 		var err error
-		if b.layer, err = New(Config{BaseURL: base, Issuers: []Issuer{{URL: otherIdP}}}, Deps{
-			Resource: resource, Keys: map[string]Keys{otherIdP: keys}, Now: b.clock.now,
+		if b.layer, err = New(Config{BaseURL: base, Issuers: []Issuer{{URL: otherIDP}}}, Deps{
+			Resource: resource, Keys: map[string]Keys{otherIDP: keys}, Now: b.clock.now,
 			Generation: func() uint64 { return b.gen },
 		}); err != nil {
 			t.Fatal(err)

@@ -49,8 +49,10 @@ func TestZTA01(t *testing.T) {
 		{"dependency_killed the local user is unknown", func(_ *Config, d *Deps) {
 			d.User = func() (string, error) { return "", errors.New("no passwd") }
 		}, stdio, outcome{Control: "ZTA-01", Code: warder.CodeUnavailable, Reason: "control_unavailable"}},
-		{"dependency_killed no issuers", func(c *Config, _ *Deps) { c.Issuers = nil },
-			func(b *bench) *warder.Exchange { return exchange("Bearer " + good(b)) }, invalid("issuer_unknown")},
+		{
+			"dependency_killed no issuers", func(c *Config, _ *Deps) { c.Issuers = nil },
+			func(b *bench) *warder.Exchange { return exchange("Bearer " + good(b)) }, invalid("issuer_unknown"),
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

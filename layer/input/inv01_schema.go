@@ -221,5 +221,5 @@ func final(x *warder.Exchange, m *warder.Message) bool {
 	if x.Revision.Modern() {
 		return wire.ResultType(m) == wire.ResultComplete
 	}
-	return !(x.Request.Params.Get("task").Present() && m.Result.Get("task").Present())
+	return !x.Request.Params.Get("task").Present() || !m.Result.Get("task").Present()
 }

@@ -93,8 +93,10 @@ func (c *caps) judge(s *scan, t token, start, end int) excess {
 		}
 	case tokenNumber:
 		if !c.fits(s.b[start:end]) {
-			return excess{start, "number_out_of_range", "maximum",
-				"want a number of magnitude at most " + strconv.FormatFloat(c.number, 'f', -1, 64)}
+			return excess{
+				start, "number_out_of_range", "maximum",
+				"want a number of magnitude at most " + strconv.FormatFloat(c.number, 'f', -1, 64),
+			}
 		}
 	case tokenClose:
 		return excess{}

@@ -9,7 +9,9 @@ import (
 func TestINV01Patterns(t *testing.T) {
 	t.Parallel()
 	compiled, err := compilePatterns([]Pattern{
-		{"notes", "echo", "/text", `[a-z/]+`}, {"notes", "echo", "/any/a~1b/1", `\d+`}, {"notes", "echo", "/list", `[1-3]`},
+		{"notes", "echo", "/text", `[a-z/]+`},
+		{"notes", "echo", "/any/a~1b/1", `\d+`},
+		{"notes", "echo", "/list", `[1-3]`},
 		{"other", "echo", "/n", `never`},
 	})
 	if err != nil {

@@ -213,11 +213,10 @@ func parseBracketed(text string) (authority, bool) {
 
 // cutPort splits off ":port"; an empty port is refused.
 func cutPort(text string) (host string, port uint16, ok bool) {
-	i := strings.IndexByte(text, ':')
-	if i < 0 {
+	host, digits, ok := strings.Cut(text, ":")
+	if !ok {
 		return text, 0, true
 	}
-	digits := text[i+1:]
 	if len(digits) == 0 || len(digits) > 5 || digits[0] == '0' {
 		return "", 0, false
 	}
@@ -231,7 +230,7 @@ func cutPort(text string) (host string, port uint16, ok bool) {
 	if n > 65535 {
 		return "", 0, false
 	}
-	return text[:i], uint16(n), true
+	return host, uint16(n), true
 }
 
 // hostName reports whether text consists of non-empty labels of letters, digits, '-' and '_'.

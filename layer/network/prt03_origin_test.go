@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/tls"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -99,9 +100,7 @@ func TestPRT03(t *testing.T) {
 			if tt.secure {
 				x.Conn.TLS = &tls.ConnectionState{}
 			}
-			for k, v := range tt.header {
-				x.Conn.Header[k] = v
-			}
+			maps.Copy(x.Conn.Header, tt.header)
 			if tt.origin != nil {
 				x.Conn.Header["Origin"] = tt.origin
 			}

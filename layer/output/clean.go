@@ -87,20 +87,28 @@ func newCleaner(longest int) (*cleaner, error) {
 	c.lines = append(c.lines, pattern{rule: "database", mark: markDatabase, re: compile(databaseLine)})
 	c.parts = []pattern{
 		{rule: "path", mark: markPath, needs: []string{"file:"}, echoed: true, re: compile(`(?i)\bfile://[^\s"'<>)\]]+`)},
-		{rule: "path", mark: markPath, needs: []string{"/"}, echoed: true, capture: true,
-			re: compile(`(?:^|[^\w/.~-])((?:~|/` + roots + `)(?:/[^\s/:"'<>|*?,;()\[\]{}` + "`" + `]+)+/?(?::\d+(?::\d+)?)?)`)},
-		{rule: "path", mark: markPath, needs: []string{"/"}, echoed: true, capture: true,
-			re: compile(`(?:^|[\s"'=(\[<` + "`" + `])((?:/[\w.@%+~-]+)+/[\w@%+~-]+\.[A-Za-z]\w{0,7}(?::\d+(?::\d+)?)?)`)},
-		{rule: "path", mark: markPath, needs: []string{`:\`, `:/`}, echoed: true, capture: true,
-			re: compile(`(?:^|[^\w])([A-Za-z]:[\\/](?:[^\\/\s:"'<>|*?]+[\\/])*[^\\/\s:"'<>|*?,;]*)`)},
+		{
+			rule: "path", mark: markPath, needs: []string{"/"}, echoed: true, capture: true,
+			re: compile(`(?:^|[^\w/.~-])((?:~|/` + roots + `)(?:/[^\s/:"'<>|*?,;()\[\]{}` + "`" + `]+)+/?(?::\d+(?::\d+)?)?)`),
+		},
+		{
+			rule: "path", mark: markPath, needs: []string{"/"}, echoed: true, capture: true,
+			re: compile(`(?:^|[\s"'=(\[<` + "`" + `])((?:/[\w.@%+~-]+)+/[\w@%+~-]+\.[A-Za-z]\w{0,7}(?::\d+(?::\d+)?)?)`),
+		},
+		{
+			rule: "path", mark: markPath, needs: []string{`:\`, `:/`}, echoed: true, capture: true,
+			re: compile(`(?:^|[^\w])([A-Za-z]:[\\/](?:[^\\/\s:"'<>|*?]+[\\/])*[^\\/\s:"'<>|*?,;]*)`),
+		},
 		{rule: "path", mark: markPath, needs: []string{`\\`}, echoed: true, re: compile(`\\\\[\w.$-]+\\[^\s"'<>|]+`)},
 		{rule: "address", mark: markAddress, echoed: true, capture: true, re: compile(
 			`(?:^|[^\w.])((?:10\.\d{1,3}|127\.\d{1,3}|169\.254|192\.168|172\.(?:1[6-9]|2\d|3[01])|100\.(?:6[4-9]|[7-9]\d|1[01]\d|12[0-7]))` +
 				`(?:\.\d{1,3}){2}(?::\d{1,5})?)(?:$|[^\w.]|\.(?:$|\s))`)},
 		{rule: "address", mark: markAddress, needs: []string{"::", "fe80", "fd", "fc"}, echoed: true, re: compile(
 			`(?i)\[?(?:\bfe80:|\bf[cd][0-9a-f]{2}:)[0-9a-f:]+(?:%\w+)?\]?(?::\d{1,5}\b)?|\[::1\](?::\d{1,5})?`)},
-		{rule: "address", mark: markAddress, needs: []string{"local", "internal", "intranet", ".lan", ".corp", ".svc", ".consul"}, echoed: true,
-			re: compile(`(?i)\blocalhost:\d{1,5}\b|\b(?:[a-z0-9_-]+\.)+(?:internal|intranet|local|localdomain|lan|corp|svc|consul|cluster\.local|home\.arpa)\b(?::\d{1,5})?`)},
+		{
+			rule: "address", mark: markAddress, needs: []string{"local", "internal", "intranet", ".lan", ".corp", ".svc", ".consul"}, echoed: true,
+			re: compile(`(?i)\blocalhost:\d{1,5}\b|\b(?:[a-z0-9_-]+\.)+(?:internal|intranet|local|localdomain|lan|corp|svc|consul|cluster\.local|home\.arpa)\b(?::\d{1,5})?`),
+		},
 		{rule: "address", mark: markAddress, needs: []string{"0x"}, re: compile(`\b0x[0-9a-fA-F]{8,16}\b`)},
 		{rule: "version", mark: markVersion, re: compile(`(?i)\b(?:node(?:\.js)?|npm|python|cpython|php|ruby|java|openjdk|jdk|jvm|rustc|nginx|apache|httpd|tomcat|` +
 			`express|next\.js|django|flask|fastapi|starlette|rails|rack|spring(?: boot)?|postgres(?:ql)?|mysql|mariadb|redis|mongodb|sqlite|openssl|libressl|` +

@@ -71,9 +71,14 @@ func (c Config) Check() error {
 		name string
 		ok   bool
 	}{
-		{"max_message", c.MaxMessage > 0}, {"max_answer", c.MaxAnswer > 0}, {"max_error_text", c.MaxErrorText > 0},
-		{"volume.window", c.Volume.Window > 0}, {"volume.alert", c.Volume.Alert > 0}, {"volume.limit", c.Volume.Limit > 0},
-		{"baseline_factor", c.BaselineFactor > 1}, {"max_ttl", c.MaxTTL > 0},
+		{"max_message", c.MaxMessage > 0},
+		{"max_answer", c.MaxAnswer > 0},
+		{"max_error_text", c.MaxErrorText > 0},
+		{"volume.window", c.Volume.Window > 0},
+		{"volume.alert", c.Volume.Alert > 0},
+		{"volume.limit", c.Volume.Limit > 0},
+		{"baseline_factor", c.BaselineFactor > 1},
+		{"max_ttl", c.MaxTTL > 0},
 	} {
 		if !f.ok {
 			errs = append(errs, fmt.Errorf("output.%s: not in its range", f.name))

@@ -21,6 +21,7 @@ func BenchmarkWrite(b *testing.B) {
 }
 
 func benchmarkCall(b *testing.B, effect warder.Effect, callers int) {
+	b.Helper()
 	cfg := Default()
 	cfg.Queue = 512 << 20 // a loop without servers is faster than a disk
 	l := openLog(b, b.TempDir(), cfg)

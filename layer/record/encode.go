@@ -157,16 +157,18 @@ func (w *encoder) trail(steps []warder.Step) {
 const maxSteps = 512
 
 func appendTrail(b []byte, steps []warder.Step) []byte {
+	var phase warder.Phase // of the step before
 	for i := range steps[:min(len(steps), maxSteps)] {
 		s := &steps[i]
 		switch {
 		case i == 0:
 			b = append(append(b, s.Phase.String()...), ' ')
-		case s.Phase != steps[i-1].Phase:
+		case s.Phase != phase:
 			b = append(append(append(b, ';'), s.Phase.String()...), ' ')
 		default:
 			b = append(b, ' ')
 		}
+		phase = s.Phase
 		b = append(append(b, s.Control...), ':')
 		b = strconv.AppendInt(b, s.Took.Nanoseconds(), 10)
 		if s.Verdict != warder.Pass {

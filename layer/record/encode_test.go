@@ -14,8 +14,8 @@ import (
 )
 
 // reference encodes an event with encoding/json.
-func reference(t testing.TB, e *warder.Event) string {
-	t.Helper()
+func reference(tb testing.TB, e *warder.Event) string {
+	tb.Helper()
 	d := document{Event: *e, TrailText: string(appendTrail(nil, e.Trail))}
 	for _, x := range e.Decisions {
 		d.Decided = append(d.Decided, decisionDocument{
@@ -24,7 +24,7 @@ func reference(t testing.TB, e *warder.Event) string {
 	}
 	b, err := json.Marshal(d)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(b)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"math"
+	"strings"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/hop"
@@ -89,14 +90,7 @@ func fromHeaders(x *warder.Exchange) (warder.Trace, bool) {
 
 // joinState returns a valid tracestate or nothing: a bad one is dropped, the traceparent stays.
 func joinState(values []string) string {
-	all := ""
-	for i, v := range values {
-		if i > 0 {
-			all += ","
-		}
-		all += v
-	}
-	state, _ := w3c.State(all)
+	state, _ := w3c.State(strings.Join(values, ","))
 	return state
 }
 

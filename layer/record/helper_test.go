@@ -22,37 +22,37 @@ func testConfig() Config {
 	return c
 }
 
-func openLog(t testing.TB, dir string, cfg Config) *Log {
-	t.Helper()
-	l, err := OpenLog(t.Context(), dir, cfg, slog.New(slog.DiscardHandler))
+func openLog(tb testing.TB, dir string, cfg Config) *Log {
+	tb.Helper()
+	l, err := OpenLog(tb.Context(), dir, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { closeLog(t, l) })
+	tb.Cleanup(func() { closeLog(tb, l) })
 	return l
 }
 
-func closeLog(t testing.TB, l *Log) {
-	t.Helper()
-	if err := l.Close(context.WithoutCancel(t.Context())); err != nil && !errors.Is(err, wal.ErrClosed) {
-		t.Errorf("close: %v", err)
+func closeLog(tb testing.TB, l *Log) {
+	tb.Helper()
+	if err := l.Close(context.WithoutCancel(tb.Context())); err != nil && !errors.Is(err, wal.ErrClosed) {
+		tb.Errorf("close: %v", err)
 	}
 }
 
-func decode(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func decode(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatalf("decode %s: %v", raw, err)
+		tb.Fatalf("decode %s: %v", raw, err)
 	}
 	return m
 }
 
 // call is an exchange about tools/call with everything set that a finished exchange has.
-func call(t testing.TB, effect warder.Effect, arguments string) *warder.Exchange {
-	t.Helper()
+func call(tb testing.TB, effect warder.Effect, arguments string) *warder.Exchange {
+	tb.Helper()
 	now := time.Now()
-	m := decode(t, fmt.Sprintf(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"send_mail","arguments":%s}}`, arguments))
+	m := decode(tb, fmt.Sprintf(`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"send_mail","arguments":%s}}`, arguments))
 	return &warder.Exchange{
 		ID: warder.NewID(now), Received: now.Add(-3 * time.Millisecond), Door: warder.DoorHTTP,
 		Revision: warder.Revision20251125, Endpoint: "office",
@@ -88,27 +88,27 @@ func refused(x *warder.Exchange, d warder.Decision) *warder.Exchange {
 	return x
 }
 
-func events(t testing.TB, dir string, f Filter) []warder.Event {
-	t.Helper()
+func events(tb testing.TB, dir string, f Filter) []warder.Event {
+	tb.Helper()
 	r, err := Open(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out []warder.Event
 	for e, err := range r.Events(f) {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, e)
 	}
 	return out
 }
 
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
+func waitFor(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
 	for end := time.Now().Add(10 * time.Second); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
+			tb.Fatalf("%s: not within 10 s", what)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (g *integrator) run(ctx context.Context, durable func() uint64) {
 		}
 		pause := integrateEvery
 		if err := g.catchUp(ctx, durable()); err != nil && ctx.Err() == nil {
-			g.logger.Error("audit records wait outside the signed tree", slog.Any("error", err))
+			g.logger.ErrorContext(ctx, "audit records wait outside the signed tree", slog.Any("error", err))
 			pause = integratePause
 		}
 		if g.release(ctx) {

@@ -70,7 +70,7 @@ func Verify(ctx context.Context, dir, verifierKey string, earlier ...[]byte) (Re
 	v.report.Origin = cp.Origin
 	v.expect(blocks)
 	for r, err := range wal.Scan(filepath.Join(dir, walDir)) {
-		if d, ok := errors.AsType[*wal.Damage](err); ok {
+		if d, ok := errors.AsType[*wal.DamageError](err); ok {
 			v.damage(d)
 			continue
 		}
@@ -126,7 +126,7 @@ func (v *verifier) expect(blocks []tlog.Block) {
 }
 
 // damage turns what the file itself shows into a problem.
-func (v *verifier) damage(d *wal.Damage) {
+func (v *verifier) damage(d *wal.DamageError) {
 	p := Problem{Seq: d.Seq, Segment: d.Segment, Offset: d.Offset}
 	switch d.Kind {
 	case wal.DamageGap:

@@ -185,7 +185,7 @@ func TestVerifyClockBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir, testConfig())
-	l.now = func() time.Time { return time.Now() }
+	l.now = time.Now
 	closeLog(t, l)
 	id, err := logID(dir)
 	if err != nil {
@@ -213,7 +213,7 @@ func TestVerifyClockBack(t *testing.T) {
 		t.Errorf("warnings %+v, want a clock set back before record 3", rep.Warnings)
 	}
 	l2 := openLog(t, dir, testConfig()) // the last record is in the future or past of this machine
-	if back := l2.recovery.Last.Sub(time.Now()); back > clockTolerance {
+	if back := time.Until(l2.recovery.Last); back > clockTolerance {
 		if got := events(t, dir, Filter{Type: warder.EventLifecycle}); got[len(got)-1].Reason != "clock_back" {
 			t.Errorf("no event about the clock: %+v", got[len(got)-1])
 		}

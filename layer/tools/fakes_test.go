@@ -95,30 +95,30 @@ type rig struct {
 	clock       *atomic.Int64 // added to the real clock, nanoseconds
 }
 
-func newRig(t testing.TB, cfg Config) *rig {
-	t.Helper()
+func newRig(tb testing.TB, cfg Config) *rig {
+	tb.Helper()
 	r := &rig{
-		path:     filepath.Join(t.TempDir(), "warder.db"),
+		path:     filepath.Join(tb.TempDir(), "warder.db"),
 		upstream: &upstream{offers: map[string][]string{}},
 		policy:   &policy{hidden: map[string]bool{}},
 		clock:    &atomic.Int64{},
 	}
 	var err error
-	if r.db, err = store.Open(t.Context(), r.path); err != nil {
-		t.Fatal(err)
+	if r.db, err = store.Open(tb.Context(), r.path); err != nil {
+		tb.Fatal(err)
 	}
-	r.registry, err = registry.New(t.Context(), registry.Config{Poll: 10 * time.Millisecond, MaxStale: 300 * time.Millisecond},
+	r.registry, err = registry.New(tb.Context(), registry.Config{Poll: 10 * time.Millisecond, MaxStale: 300 * time.Millisecond},
 		registry.Deps{Store: r.db.Registry()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(r.registry.Close(), r.db.Close()) }) // some tests remove the file
+	tb.Cleanup(func() { _ = errors.Join(r.registry.Close(), r.db.Close()) }) // some tests remove the file
 	r.definitions, err = NewDefinitions(cfg, r.registry, r.upstream, r.now)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if r.layer, err = New(cfg, Deps{Definitions: r.definitions, Visibility: r.policy}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
@@ -128,36 +128,36 @@ func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.clock.Load
 func (r *rig) pass(d time.Duration) { r.clock.Add(int64(d)) }
 
 // approve approves definitions of the server "notes".
-func (r *rig) approve(t testing.TB, kind string, definitions ...string) {
-	t.Helper()
+func (r *rig) approve(tb testing.TB, kind string, definitions ...string) {
+	tb.Helper()
 	for _, d := range definitions {
 		tool, err := r.registry.Resolve("notes", kind, []byte(d))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		if err := r.registry.Approve(t.Context(), registry.Request{Key: registry.KeyOf(tool), Who: "ada", Effect: warder.EffectRead}); err != nil {
-			t.Fatal(err)
+		if err := r.registry.Approve(tb.Context(), registry.Request{Key: registry.KeyOf(tool), Who: "ada", Effect: warder.EffectRead}); err != nil {
+			tb.Fatal(err)
 		}
 	}
 }
 
-func (r *rig) revoke(t testing.TB, kind, definition string) {
-	t.Helper()
+func (r *rig) revoke(tb testing.TB, kind, definition string) {
+	tb.Helper()
 	tool, err := r.registry.Resolve("notes", kind, []byte(definition))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := r.registry.Revoke(t.Context(), registry.Request{Key: registry.KeyOf(tool), Who: "ada"}); err != nil {
-		t.Fatal(err)
+	if err := r.registry.Revoke(tb.Context(), registry.Request{Key: registry.KeyOf(tool), Who: "ada"}); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // exchange is a request of the user "alice" to the server "notes".
-func (r *rig) exchange(t testing.TB, rev warder.Revision, method, params string) *warder.Exchange {
-	t.Helper()
+func (r *rig) exchange(tb testing.TB, rev warder.Revision, method, params string) *warder.Exchange {
+	tb.Helper()
 	m, err := wire.Decode(wire.Request([]byte("1"), method, []byte(params)), wire.Limits{})
 	if err != nil {
-		t.Fatalf("request %s %s: %v", method, params, err)
+		tb.Fatalf("request %s %s: %v", method, params, err)
 	}
 	return &warder.Exchange{
 		Revision: rev, Received: r.now(), Server: &warder.Server{Name: "notes"}, Inbound: m, Request: m,
@@ -168,31 +168,31 @@ func (r *rig) exchange(t testing.TB, rev warder.Revision, method, params string)
 func call(name string) string { return fmt.Sprintf(`{"name":%q,"arguments":{}}`, name) }
 
 // request runs the Request phase. Controls named in off do not run.
-func (r *rig) request(t testing.TB, x *warder.Exchange, off ...warder.ControlID) (warder.Decision, error) {
-	t.Helper()
-	return run(t.Context(), x, r.layer.Request, off)
+func (r *rig) request(tb testing.TB, x *warder.Exchange, off ...warder.ControlID) (warder.Decision, error) {
+	tb.Helper()
+	return run(tb.Context(), x, r.layer.Request, off)
 }
 
 // answer runs the Response phase over a result.
-func (r *rig) answer(t testing.TB, x *warder.Exchange, result string, off ...warder.ControlID) (warder.Decision, error) {
-	t.Helper()
+func (r *rig) answer(tb testing.TB, x *warder.Exchange, result string, off ...warder.ControlID) (warder.Decision, error) {
+	tb.Helper()
 	m, err := wire.Decode(wire.Response([]byte("1"), []byte(result)), wire.Limits{})
 	if err != nil {
-		t.Fatalf("answer %s: %v", result, err)
+		tb.Fatalf("answer %s: %v", result, err)
 	}
 	x.Response = m
-	return run(t.Context(), x, r.layer.Response, off)
+	return run(tb.Context(), x, r.layer.Response, off)
 }
 
 // list asks for a list through the layer and returns the result as the client sees it.
-func (r *rig) list(t testing.TB, rev warder.Revision, method, result string) string {
-	t.Helper()
-	x := r.exchange(t, rev, method, `{}`)
-	if d, err := r.request(t, x); err != nil || d.Verdict != warder.Pass {
-		t.Fatalf("%s: %+v, %v", method, d, err)
+func (r *rig) list(tb testing.TB, rev warder.Revision, method, result string) string {
+	tb.Helper()
+	x := r.exchange(tb, rev, method, `{}`)
+	if d, err := r.request(tb, x); err != nil || d.Verdict != warder.Pass {
+		tb.Fatalf("%s: %+v, %v", method, d, err)
 	}
-	if d, err := r.answer(t, x, result); err != nil || d.Verdict != warder.Pass {
-		t.Fatalf("answer to %s: %+v, %v", method, d, err)
+	if d, err := r.answer(tb, x, result); err != nil || d.Verdict != warder.Pass {
+		tb.Fatalf("answer to %s: %+v, %v", method, d, err)
 	}
 	return string(x.Response.At(x.Response.ResultSpan))
 }
@@ -214,24 +214,24 @@ func run(ctx context.Context, x *warder.Exchange, controls []warder.Interceptor,
 	return last, nil
 }
 
-func wantRefusal(t testing.TB, d warder.Decision, err error, control warder.ControlID, code warder.Code, reason warder.Reason) {
-	t.Helper()
+func wantRefusal(tb testing.TB, d warder.Decision, err error, control warder.ControlID, code warder.Code, reason warder.Reason) {
+	tb.Helper()
 	if err != nil || d.Verdict != warder.Deny || d.Control != control || d.Code != code || d.Reason != reason {
-		t.Errorf("decision = %s %v %s %q (%s), %v, want %s deny %s %q", d.Control, d.Verdict, d.Code, d.Reason, d.Detail, err, control, code, reason)
+		tb.Errorf("decision = %s %v %s %q (%s), %v, want %s deny %s %q", d.Control, d.Verdict, d.Code, d.Reason, d.Detail, err, control, code, reason)
 	}
 }
 
-func wantPass(t testing.TB, d warder.Decision, err error) {
-	t.Helper()
+func wantPass(tb testing.TB, d warder.Decision, err error) {
+	tb.Helper()
 	if err != nil || d.Verdict != warder.Pass {
-		t.Errorf("decision = %s %v %s %q (%s), %v, want pass", d.Control, d.Verdict, d.Code, d.Reason, d.Detail, err)
+		tb.Errorf("decision = %s %v %s %q (%s), %v, want pass", d.Control, d.Verdict, d.Code, d.Reason, d.Detail, err)
 	}
 }
 
-func wantError(t testing.TB, d warder.Decision, err error) {
-	t.Helper()
+func wantError(tb testing.TB, d warder.Decision, err error) {
+	tb.Helper()
 	if err == nil {
-		t.Errorf("decision = %+v without an error, want one that denies", d)
+		tb.Errorf("decision = %+v without an error, want one that denies", d)
 	}
 }
 

@@ -47,17 +47,16 @@ func (c *visibleTarget) Intercept(ctx context.Context, x *warder.Exchange) (ward
 // definition judges a tool or prompt. A hidden name and a missing one take the same way: look up,
 // make sure that the list is recent, look up again.
 func (c *visibleTarget) definition(ctx context.Context, x *warder.Exchange, kind, name string) (warder.Decision, error) {
-	found, visible, err := c.see(ctx, x, kind, name)
-	if err != nil {
+	if _, visible, err := c.see(ctx, x, kind, name); err != nil {
 		return undecided(err)
-	}
-	if visible {
+	} else if visible {
 		return warder.Continue(), nil
 	}
 	if _, err := c.definitions.recent(ctx, x, kind); err != nil {
 		return undecided(err)
 	}
-	if found, visible, err = c.see(ctx, x, kind, name); err != nil {
+	found, visible, err := c.see(ctx, x, kind, name)
+	if err != nil {
 		return undecided(err)
 	}
 	switch {

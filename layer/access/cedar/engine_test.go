@@ -61,24 +61,47 @@ func TestAuthorize(t *testing.T) {
 	}{
 		{"nothing denies", ``, `{}`, access.Decision{Reason: "no_permit", Detail: "no policy concerns this request"}},
 		{"permit", permitDev, `{}`, access.Decision{Allow: true, Policies: []string{"dev"}}},
-		{"forbid overrides", permitDev + `@id("no") forbid (principal, action, resource in Warder::Server::"files");`, `{}`,
-			access.Decision{Reason: "forbidden", Policies: []string{"no"}}},
+		{
+			"forbid overrides", permitDev + `@id("no") forbid (principal, action, resource in Warder::Server::"files");`, `{}`,
+			access.Decision{Reason: "forbidden", Policies: []string{"no"}},
+		},
 		{"other server", `permit (principal, action, resource in Warder::Server::"mail");`, `{}`, access.Decision{Reason: "no_permit", Detail: "no policy concerns this request"}},
-		{"argument matches", `@id("p") permit (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has path && context.arguments.path like "/srv/*" };`,
-			`{"path":"/srv/a"}`, access.Decision{Allow: true, Policies: []string{"p"}}},
-		{"argument differs", `@id("p") permit (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has path && context.arguments.path like "/srv/*" };`,
-			`{"path":"/etc/passwd"}`, access.Decision{Reason: "no_permit"}},
-		{"argument of another type denies", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
-			`{"n":"1"}`, access.Decision{Reason: "policy_error", Policies: []string{"big"}, Detail: `policy "big": type error: expected comparable value, got string`}},
-		{"number without Cedar value denies", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
-			`{"n":1e300}`, access.Decision{Reason: "arguments_unrepresentable", Detail: `"n": argument cannot be represented: exponent is out of range`}},
-		{"integral spellings are one number", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
-			`{"n":60.0e-1}`, access.Decision{Reason: "forbidden", Policies: []string{"big"}}},
+		{
+			"argument matches", `@id("p") permit (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has path && context.arguments.path like "/srv/*" };`,
+			`{"path":"/srv/a"}`,
+			access.Decision{Allow: true, Policies: []string{"p"}},
+		},
+		{
+			"argument differs", `@id("p") permit (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has path && context.arguments.path like "/srv/*" };`,
+			`{"path":"/etc/passwd"}`,
+			access.Decision{Reason: "no_permit"},
+		},
+		{
+			"argument of another type denies", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
+			`{"n":"1"}`,
+			access.Decision{Reason: "policy_error", Policies: []string{"big"}, Detail: `policy "big": type error: expected comparable value, got string`},
+		},
+		{
+			"number without Cedar value denies", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
+			`{"n":1e300}`,
+			access.Decision{Reason: "arguments_unrepresentable", Detail: `"n": argument cannot be represented: exponent is out of range`},
+		},
+		{
+			"integral spellings are one number", permitDev + `@id("big") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has n && context.arguments.n > 5 };`,
+			`{"n":60.0e-1}`,
+			access.Decision{Reason: "forbidden", Policies: []string{"big"}},
+		},
 		{"unnamed argument is not read", permitDev, `{"n":1e300}`, access.Decision{Allow: true, Policies: []string{"dev"}}},
-		{"address", permitDev + `@id("lan") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has host && context.arguments.host.isInRange(ip("10.0.0.0/8")) };`,
-			`{"host":"10.1.2.3"}`, access.Decision{Reason: "forbidden", Policies: []string{"lan"}}},
-		{"scope is all that misses", `@id("w") @scopes("files:write files:list") permit (principal, action, resource) when { principal.scopes.contains("files:write") };`,
-			`{}`, access.Decision{Reason: "no_permit", Scopes: []string{"files:write", "files:list"}}},
+		{
+			"address", permitDev + `@id("lan") forbid (principal, action == Warder::Action::"tools/call", resource) when { context has arguments && context.arguments has host && context.arguments.host.isInRange(ip("10.0.0.0/8")) };`,
+			`{"host":"10.1.2.3"}`,
+			access.Decision{Reason: "forbidden", Policies: []string{"lan"}},
+		},
+		{
+			"scope is all that misses", `@id("w") @scopes("files:write files:list") permit (principal, action, resource) when { principal.scopes.contains("files:write") };`,
+			`{}`,
+			access.Decision{Reason: "no_permit", Scopes: []string{"files:write", "files:list"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,10 +70,10 @@ func (s *set) appendGroups(out []types.EntityUID, group types.EntityUID) []types
 
 // thing builds the entity of a resource.
 func thing(r access.Resource) *subject {
-	switch r.Kind {
-	case access.KindEndpoint:
+	if r.Kind == access.KindEndpoint {
 		return single(typeEndpoint, r.Name, types.RecordMap{"name": types.String(r.Name)})
-	case access.KindServer:
+	}
+	if r.Kind == access.KindServer {
 		return serverOf(r.Server)
 	}
 	server := serverOf(r.Server)

@@ -228,7 +228,8 @@ func TestExplain(t *testing.T) {
 	}
 	flips = []access.Flip{
 		{Change: `without group "dev"`},
-		{Change: `with effect "write"`}, {Change: `with effect "destructive"`},
+		{Change: `with effect "write"`},
+		{Change: `with effect "destructive"`},
 	}
 	if diff := cmp.Diff(flips, got.Flips); diff != "" {
 		t.Errorf("changes that would deny (-want +got):\n%s", diff)

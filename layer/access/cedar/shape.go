@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cedar-policy/cedar-go/types"
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
@@ -229,11 +230,11 @@ func (r *reader) argument(names []types.String, k, element kind) {
 }
 
 func (r *reader) fail(names []types.String, err error) {
-	text := "context.arguments"
+	path := []string{"context.arguments"}
 	for _, n := range names {
-		text += "." + string(n)
+		path = append(path, string(n))
 	}
-	r.errs = append(r.errs, fmt.Errorf("%s %w", text, err))
+	r.errs = append(r.errs, fmt.Errorf("%s %w", strings.Join(path, "."), err))
 }
 
 // walk visits an expression that should have the given kind.

@@ -240,10 +240,10 @@ func plainNumber(raw string) (string, error) {
 	if strings.HasPrefix(raw, "-") {
 		sign, raw = "-", raw[1:]
 	}
-	mantissa, exponent, shift := raw, "", 0
+	mantissa, shift := raw, 0
 	if i := strings.IndexAny(raw, "eE"); i >= 0 {
-		mantissa, exponent = raw[:i], raw[i+1:]
-		n, err := strconv.Atoi(strings.TrimPrefix(exponent, "+"))
+		mantissa = raw[:i]
+		n, err := strconv.Atoi(strings.TrimPrefix(raw[i+1:], "+"))
 		if err != nil || n > 40 || n < -40 {
 			return "", fmt.Errorf("%w: exponent is out of range", errUnrepresentable)
 		}

@@ -70,7 +70,7 @@ func readable(t *testing.T, dir string) int {
 	n := 0
 	chain := Genesis(ID{1, 2, 3})
 	for r, err := range Records(dir, 0) {
-		if d, ok := errors.AsType[*Damage](err); ok {
+		if d, ok := errors.AsType[*DamageError](err); ok {
 			_ = d
 			break
 		}

@@ -23,8 +23,8 @@ const (
 	DamageTorn    = "torn"    // the end of the newest segment is a record that was not finished
 )
 
-// A Damage is one place where the files are not as they were written.
-type Damage struct {
+// A DamageError is one place where the files are not as they were written.
+type DamageError struct {
 	Kind    string
 	Seq     uint64 // sequence number expected at this place
 	Found   uint64 // sequence number found, for DamageGap and DamageOrder
@@ -33,18 +33,18 @@ type Damage struct {
 }
 
 // Error describes the place.
-func (d *Damage) Error() string {
+func (d *DamageError) Error() string {
 	return fmt.Sprintf("write-ahead file %s at byte %d: %s damaged, expected record %d", d.Segment, d.Offset, d.Kind, d.Seq)
 }
 
 // Records yields the records of the log in dir from sequence number from on, and stops with a
-// *[Damage] at the first that is not sound, except for a torn end, which is the end. It reads what is
+// *[DamageError] at the first that is not sound, except for a torn end, which is the end. It reads what is
 // in the files at this moment, durable or not, and works while another process appends.
 func Records(dir string, from uint64) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		next := from
 		for r, err := range scan(dir, from) {
-			if d, ok := errors.AsType[*Damage](err); ok && d.Kind == DamageTorn {
+			if d, ok := errors.AsType[*DamageError](err); ok && d.Kind == DamageTorn {
 				return
 			}
 			if err != nil {
@@ -62,7 +62,7 @@ func Records(dir string, from uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// Scan yields every sound record of the log in dir and, between them, every *[Damage]. After a
+// Scan yields every sound record of the log in dir and, between them, every *[DamageError]. After a
 // damage it goes on with the next record it can find.
 func Scan(dir string) iter.Seq2[Record, error] { return scan(dir, 0) }
 
@@ -150,7 +150,7 @@ type scanner struct {
 func (s *scanner) segment(name string, b []byte, last bool) bool {
 	h, err := parseHeader(b, s.table)
 	if err != nil || (s.started && h.id != s.id) || segmentName(h.first) != name {
-		if !s.yield(Record{}, &Damage{Kind: DamageHeader, Seq: s.next, Segment: name}) {
+		if !s.yield(Record{}, &DamageError{Kind: DamageHeader, Seq: s.next, Segment: name}) {
 			return false
 		}
 		h = header{id: s.id, first: s.next, chain: s.chain}
@@ -166,7 +166,7 @@ func (s *scanner) segment(name string, b []byte, last bool) bool {
 		}
 		if !ok {
 			skip := s.resync(b[off:])
-			d := &Damage{Kind: DamageRecord, Seq: s.next, Segment: name, Offset: int64(off)}
+			d := &DamageError{Kind: DamageRecord, Seq: s.next, Segment: name, Offset: int64(off)}
 			if skip == 0 && last {
 				d.Kind = DamageTorn
 			}
@@ -203,7 +203,7 @@ func (s *scanner) step(b []byte, skip int) {
 func (s *scanner) tail(name string, b []byte, off int, last bool) bool {
 	skip := s.resync(b[off:])
 	if skip > 0 {
-		if !s.yield(Record{}, &Damage{Kind: DamageRecord, Seq: s.next, Segment: name, Offset: int64(off)}) {
+		if !s.yield(Record{}, &DamageError{Kind: DamageRecord, Seq: s.next, Segment: name, Offset: int64(off)}) {
 			return false
 		}
 		s.step(b[off:], skip)
@@ -212,7 +212,7 @@ func (s *scanner) tail(name string, b []byte, off int, last bool) bool {
 	if last || allZero(b[off:]) {
 		return true
 	}
-	return s.yield(Record{}, &Damage{Kind: DamageTrailer, Seq: s.next, Segment: name, Offset: int64(off)})
+	return s.yield(Record{}, &DamageError{Kind: DamageTrailer, Seq: s.next, Segment: name, Offset: int64(off)})
 }
 
 // rest walks on behind a hole.
@@ -233,7 +233,7 @@ func (s *scanner) rest(name string, b []byte, off int, last bool) bool {
 
 // place checks a sound record against its predecessor and yields both verdict and record.
 func (s *scanner) place(r Record) bool {
-	d := Damage{Seq: s.next, Found: r.Seq, Segment: r.Segment, Offset: r.Offset}
+	d := DamageError{Seq: s.next, Found: r.Seq, Segment: r.Segment, Offset: r.Offset}
 	switch {
 	case r.Seq > s.next:
 		d.Kind = DamageGap

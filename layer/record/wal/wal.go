@@ -226,7 +226,7 @@ func (l *Log) resume(f *os.File, name string) (Recovery, error) {
 		}
 		if r.Seq != l.next || link(l.chain, r.Leaf) != r.Chain {
 			// The checksum is right, so this is no torn write: somebody changed the file.
-			return rec, &Damage{Kind: DamageChain, Seq: l.next, Found: r.Seq, Segment: name, Offset: l.off}
+			return rec, &DamageError{Kind: DamageChain, Seq: l.next, Found: r.Seq, Segment: name, Offset: l.off}
 		}
 		l.next, l.chain, l.off, rec.Last = r.Seq+1, r.Chain, l.off+int64(size), r.Time
 	}
