@@ -60,29 +60,29 @@ type fixture struct {
 	clock *atomic.Int64 // added to the real clock, nanoseconds
 }
 
-func setUp(t testing.TB, path string, cfg registry.Config) *fixture {
-	t.Helper()
-	db, err := store.Open(t.Context(), path)
+func setUp(tb testing.TB, path string, cfg registry.Config) *fixture {
+	tb.Helper()
+	db, err := store.Open(tb.Context(), path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f := &fixture{db: db, trail: &trail{}, clock: &atomic.Int64{}}
-	f.Registry, err = registry.New(t.Context(), cfg, registry.Deps{
+	f.Registry, err = registry.New(tb.Context(), cfg, registry.Deps{
 		Store: db.Registry(), Record: f.trail.record,
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.clock.Load())) },
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = errors.Join(f.Close(), db.Close()) }) // some tests remove the file
+	tb.Cleanup(func() { _ = errors.Join(f.Close(), db.Close()) }) // some tests remove the file
 	return f
 }
 
-func resolve(t testing.TB, r *registry.Registry, raw []byte) *warder.Tool {
-	t.Helper()
+func resolve(tb testing.TB, r *registry.Registry, raw []byte) *warder.Tool {
+	tb.Helper()
 	got, err := r.Resolve("notes", registry.KindTool, raw)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return got
 }
@@ -91,11 +91,11 @@ func current(r *registry.Registry, tl *warder.Tool) (*warder.Tool, warder.Reason
 	return r.Current(tl.Server, tl.Kind, tl.Name, tl.Digest)
 }
 
-func wantState(t testing.TB, r *registry.Registry, tl *warder.Tool, state warder.State, reason warder.Reason) {
-	t.Helper()
+func wantState(tb testing.TB, r *registry.Registry, tl *warder.Tool, state warder.State, reason warder.Reason) {
+	tb.Helper()
 	now, why, err := current(r, tl)
 	if err != nil || now.State != state || why != reason {
-		t.Errorf("Current(%s) = %+v, %q, %v, want %v and %q", tl.Name, now, why, err, state, reason)
+		tb.Errorf("Current(%s) = %+v, %q, %v, want %v and %q", tl.Name, now, why, err, state, reason)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"hash/fnv"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/warder-mcp/warder/wire"
 )
@@ -63,14 +65,15 @@ func forecast(args wire.Value) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(city)) // never fails
 	seed := h.Sum32()
-	degrees := "["
+	var degrees strings.Builder
+	degrees.WriteString("[")
 	for d := range int(days) {
 		if d > 0 {
-			degrees += ","
+			degrees.WriteString(",")
 		}
-		degrees += fmt.Sprint(int(seed>>(2*d)%28) - 3)
+		degrees.WriteString(strconv.Itoa(int(seed>>(2*d)%28) - 3))
 	}
 	sky := [...]string{"clear", "cloudy", "rain", "snow"}[seed%4]
-	structured := fmt.Sprintf(`{"city":%s,"celsius":%s],"sky":%q}`, wire.Quote(city), degrees, sky)
+	structured := fmt.Sprintf(`{"city":%s,"celsius":%s],"sky":%q}`, wire.Quote(city), degrees.String(), sky)
 	return fmt.Sprintf(`{"content":[{"type":"text","text":%s}],"structuredContent":%s,"resultType":"complete"}`, wire.Quote(structured), structured)
 }

@@ -16,23 +16,23 @@ import (
 	"github.com/warder-mcp/warder/registry"
 )
 
-func open(t testing.TB, path string) *DB {
-	t.Helper()
-	db, err := Open(t.Context(), path)
+func open(tb testing.TB, path string) *DB {
+	tb.Helper()
+	db, err := Open(tb.Context(), path)
 	if err != nil {
-		t.Fatalf("Open: %v", err)
+		tb.Fatalf("Open: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			tb.Errorf("Close: %v", err)
 		}
 	})
 	return db
 }
 
-func file(t testing.TB) string {
-	t.Helper()
-	return filepath.Join(t.TempDir(), "state", "warder ?#%.db") // a name that must be escaped
+func file(tb testing.TB) string {
+	tb.Helper()
+	return filepath.Join(tb.TempDir(), "state", "warder ?#%.db") // a name that must be escaped
 }
 
 func define(server, name, text string, seen time.Time) registry.Definition {
@@ -144,7 +144,7 @@ func TestOpenRefusesWhatIsNotAFile(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "target"), link); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{link, filepath.Join(dir)} {
+	for _, path := range []string{link, dir} {
 		if db, err := Open(t.Context(), path); err == nil {
 			t.Errorf("Open(%s) succeeded: %v", path, db.Close())
 		}
