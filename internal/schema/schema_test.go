@@ -12,11 +12,11 @@ import (
 	"github.com/warder-mcp/warder"
 )
 
-func mustCompile(t testing.TB, source string, opts Options) *Schema {
-	t.Helper()
+func mustCompile(tb testing.TB, source string, opts Options) *Schema {
+	tb.Helper()
 	s, err := Compile([]byte(source), opts)
 	if err != nil {
-		t.Fatalf("Compile(%s): %v", source, err)
+		tb.Fatalf("Compile(%s): %v", source, err)
 	}
 	return s
 }

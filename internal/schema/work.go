@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -127,10 +128,8 @@ func admitsClass(s *jsonschema.Schema, c class) bool {
 		return true
 	}
 	for _, have := range s.Types.ToStrings() {
-		for _, want := range c.types() {
-			if have == want {
-				return true
-			}
+		if slices.Contains(c.types(), have) {
+			return true
 		}
 	}
 	return false

@@ -12,11 +12,11 @@ import (
 // fixed keys, so that tokens of one box are strange to another
 func testKey(b byte) []byte { return bytes.Repeat([]byte{b}, KeySize) }
 
-func mustBox(t testing.TB, keys ...[]byte) *Box {
-	t.Helper()
+func mustBox(tb testing.TB, keys ...[]byte) *Box {
+	tb.Helper()
 	b, err := New(keys...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -27,11 +27,11 @@ func claims() Claims {
 	return Claims{Purpose: "request_state", Principal: "alice", Digest: [32]byte{1, 2, 3}, NotAfter: noon().Add(time.Minute)}
 }
 
-func mustSeal(t testing.TB, b *Box, c Claims, payload string) string {
-	t.Helper()
+func mustSeal(tb testing.TB, b *Box, c Claims, payload string) string {
+	tb.Helper()
 	token, err := b.Seal(c, []byte(payload))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return token
 }

@@ -131,7 +131,9 @@ func (s *spans) finished(x *warder.Exchange) {
 	if end.IsZero() {
 		end = s.now()
 	}
-	root, ctx := s.root(x)
+	ctx, root := s.tracer.Start(caller(x), name(x), trace.WithTimestamp(x.Received), trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(describe(x)...))
+	ctx = context.WithValue(ctx, traceKey{}, (*warder.Trace)(nil)) // children get ids of their own
 	for _, c := range j.children(x, end) {
 		_, child := s.tracer.Start(ctx, c.name, trace.WithTimestamp(c.start), trace.WithAttributes(c.attributes...), trace.WithSpanKind(c.kind))
 		if c.refused != "" {
@@ -145,21 +147,20 @@ func (s *spans) finished(x *warder.Exchange) {
 	root.End(trace.WithTimestamp(end))
 }
 
-// root starts the span of the exchange under the caller's, with the ids the exchange already has.
-func (s *spans) root(x *warder.Exchange) (trace.Span, context.Context) {
+// caller is the context under which the span of the exchange starts: below the span of the caller, and
+// with the ids the exchange already has.
+func caller(x *warder.Exchange) context.Context {
 	ctx := context.WithValue(context.Background(), traceKey{}, &x.Trace)
 	if x.Trace.Parent != [8]byte{} {
 		state, err := trace.ParseTraceState(x.Trace.State)
 		if err != nil {
 			state = trace.TraceState{}
 		}
-		ctx = trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
+		return trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
 			TraceID: x.Trace.TraceID, SpanID: x.Trace.Parent, TraceFlags: trace.FlagsSampled, TraceState: state, Remote: true,
 		}))
 	}
-	ctx, span := s.tracer.Start(ctx, name(x), trace.WithTimestamp(x.Received), trace.WithSpanKind(trace.SpanKindServer),
-		trace.WithAttributes(describe(x)...))
-	return span, context.WithValue(ctx, traceKey{}, (*warder.Trace)(nil))
+	return ctx
 }
 
 // name is the span name of an exchange: method, and the tool or prompt once that is known to exist.

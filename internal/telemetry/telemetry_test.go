@@ -65,9 +65,14 @@ func walk(t *Telemetry, x *warder.Exchange) {
 		phase warder.Phase
 		id    warder.ControlID
 	}{
-		{warder.PhaseConnect, "NET-05"}, {warder.PhaseConnect, "PRT-03"}, {warder.PhaseConnect, "IAM-05"},
-		{warder.PhaseRequest, "GW-01"}, {warder.PhaseRequest, "GW-03"}, {warder.PhaseRequest, "CVM-01"},
-		{warder.PhaseRequest, "LOG-04"}, {warder.PhaseResponse, "GW-01"},
+		{warder.PhaseConnect, "NET-05"},
+		{warder.PhaseConnect, "PRT-03"},
+		{warder.PhaseConnect, "IAM-05"},
+		{warder.PhaseRequest, "GW-01"},
+		{warder.PhaseRequest, "GW-03"},
+		{warder.PhaseRequest, "CVM-01"},
+		{warder.PhaseRequest, "LOG-04"},
+		{warder.PhaseResponse, "GW-01"},
 	} {
 		d := pass
 		d.Control = s.id

@@ -7,6 +7,7 @@ package w3c
 
 import (
 	"encoding/hex"
+	"slices"
 	"strings"
 
 	"github.com/warder-mcp/warder"
@@ -110,10 +111,8 @@ func State(s string) (string, bool) {
 		if !ok || n == maxMembers || !stateKey(key) || !stateValue(value) {
 			return "", false
 		}
-		for _, k := range keys[:n] {
-			if k == key {
-				return "", false
-			}
+		if slices.Contains(keys[:n], key) {
+			return "", false
 		}
 		keys[n] = key
 		n++
