@@ -103,7 +103,7 @@ func BenchmarkCall(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				defer s.Close(b.Context())
+				defer func() { _ = s.Close(b.Context()) }()
 				s.learn(func(e *eras) { e.modern = yes })
 				req, err := wire.Decode([]byte(benchRequest(min(size, 20000))), wire.Limits{})
 				if err != nil {
@@ -184,7 +184,7 @@ func BenchmarkChild(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close(b.Context())
+	defer func() { _ = s.Close(b.Context()) }()
 	req, err := wire.Decode([]byte(benchRequest(250)), wire.Limits{})
 	if err != nil {
 		b.Fatal(err)

@@ -72,8 +72,7 @@ func undecodable(err error) *warder.Error {
 
 // asFailure finds the failure in err, or makes one with the reason given.
 func asFailure(err error, reason warder.Reason) *warder.Error {
-	var e *warder.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*warder.Error](err); ok {
 		return e
 	}
 	return fail(reason, err)

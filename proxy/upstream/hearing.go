@@ -88,10 +88,12 @@ func (l *httpLink) exchangeHearing(ctx context.Context, req *warder.Message, hdr
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(errBroken)
 	asked := make(chan *warder.Message, maxQuestions)
-	turns, more, done := make(chan *warder.Message), make(chan bool), make(chan error, 1)
+	turns, more, done := make(chan *warder.Message), make(chan bool), make(chan struct{})
 	defer close(more) // also when yield panics
+	var err error // of the exchange; for who saw done closed
 	go func() {
-		_, err := l.exchange(ctx, req, hdr, asked, func(m *warder.Message, _ error) bool {
+		defer close(done)
+		_, err = l.exchange(ctx, req, hdr, asked, func(m *warder.Message, _ error) bool {
 			select {
 			case turns <- m:
 				return <-more
@@ -99,7 +101,6 @@ func (l *httpLink) exchangeHearing(ctx context.Context, req *warder.Message, hdr
 				return false
 			}
 		})
-		done <- err
 	}()
 	questions := asked // nil once the consumer wants no more
 	for {
@@ -116,7 +117,7 @@ func (l *httpLink) exchangeHearing(ctx context.Context, req *warder.Message, hdr
 				<-done
 				return errBroken
 			}
-		case err := <-done:
+		case <-done:
 			return err
 		}
 	}

@@ -53,8 +53,7 @@ func asEvents(w http.ResponseWriter, events ...string) {
 }
 
 func reasonOf(err error) warder.Reason {
-	var e *warder.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*warder.Error](err); ok {
 		return e.Reason
 	}
 	if err != nil {
@@ -77,6 +76,7 @@ func cutOff(w http.ResponseWriter, text string) {
 
 // TestHostileHTTP holds every way of answering badly against its reason.
 func TestHostileHTTP(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name     string
 		handle   func(w http.ResponseWriter, id string)
@@ -85,8 +85,10 @@ func TestHostileHTTP(t *testing.T) {
 		messages int
 	}{
 		{name: "ok", handle: func(w http.ResponseWriter, id string) { asJSON(w, okResult, id) }, messages: 1},
-		{name: "wrong id", handle: func(w http.ResponseWriter, _ string) { asJSON(w, okResult, `"other"`) },
-			reason: ReasonWrongID, findings: map[string]int64{findUnknownID: 1}},
+		{
+			name: "wrong id", handle: func(w http.ResponseWriter, _ string) { asJSON(w, okResult, `"other"`) },
+			reason: ReasonWrongID, findings: map[string]int64{findUnknownID: 1},
+		},
 		{name: "duplicate key", handle: func(w http.ResponseWriter, id string) {
 			asJSON(w, `{"jsonrpc":"2.0","id":%s,"result":{"a":1,"a":2}}`, id)
 		}, reason: ReasonMalformed},
@@ -162,22 +164,22 @@ func TestHostileHTTP(t *testing.T) {
 			asJSON(w, "\x1f\x8b")
 		}, reason: ReasonEncoding},
 		{name: "html", handle: func(w http.ResponseWriter, _ string) { _, _ = io.WriteString(w, "<html>") }, reason: ReasonMediaType},
-		{name: "500", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(500) }, reason: ReasonStatus},
-		{name: "401", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(401) }, reason: ReasonUnauthorized},
-		{name: "429", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(429) }, reason: ReasonLimited},
+		{name: "500", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusInternalServerError) }, reason: ReasonStatus},
+		{name: "401", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusUnauthorized) }, reason: ReasonUnauthorized},
+		{name: "429", handle: func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusTooManyRequests) }, reason: ReasonLimited},
 		{name: "400 with an answer", handle: func(w http.ResponseWriter, id string) {
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"no"}}`, id)
 		}, messages: 1},
 		{name: "404 with an error without id", handle: func(w http.ResponseWriter, _ string) {
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			fmt.Fprint(w, `{"jsonrpc":"2.0","error":{"code":-32601,"message":"no"}}`)
 		}, messages: 1},
 		{name: "400 with another's answer", handle: func(w http.ResponseWriter, _ string) {
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			fmt.Fprint(w, `{"jsonrpc":"2.0","id":"other","error":{"code":-32601,"message":"no"}}`)
 		}, reason: ReasonStatus},
 		{name: "header flood", handle: func(w http.ResponseWriter, id string) {
@@ -274,7 +276,7 @@ func TestHostileLeavesNothing(t *testing.T) {
 func TestModernDisconnect(t *testing.T) {
 	leakCheck(t)
 	began, ended := make(chan struct{}), make(chan struct{})
-	url := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	url := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		close(began)
 		<-r.Context().Done()

@@ -235,8 +235,7 @@ func countsAgainst(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	var st *statusError
-	if errors.As(err, &st) {
+	if st, ok := errors.AsType[*statusError](err); ok {
 		return st.status >= 502 && st.status <= 504
 	}
 	return e.Reason == ReasonUnreachable || e.Reason == ReasonClosed

@@ -180,16 +180,15 @@ func (in *inbox) forget(key string) {
 }
 
 // drop removes a question; the lock is held.
-func (in *inbox) drop(key string) *question {
+func (in *inbox) drop(key string) {
 	q := in.open[key]
 	if q == nil {
-		return nil
+		return
 	}
 	delete(in.open, key)
 	if q.timer != nil {
 		q.timer.Stop()
 	}
-	return q
 }
 
 // answer turns an answer to a question into the bytes for the server.

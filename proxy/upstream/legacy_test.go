@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -45,10 +46,8 @@ func (s *sessionServer) seen() []string {
 func (s *sessionServer) waitFor(line string) {
 	s.t.Helper()
 	for range 200 {
-		for _, l := range s.seen() {
-			if l == line {
-				return
-			}
+		if slices.Contains(s.seen(), line) {
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -233,7 +232,7 @@ func TestResume(t *testing.T) {
 			fmt.Fprint(w, "id: e1\nretry: 10\ndata:\n\n")
 			fmt.Fprint(w, "id: e2\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n")
 		},
-		get: func(s *sessionServer, w http.ResponseWriter, r *http.Request) {
+		get: func(_ *sessionServer, w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			switch r.Header.Get("Last-Event-Id") {
 			case "e2":
@@ -279,7 +278,7 @@ func TestResumeGivesUp(t *testing.T) {
 func TestGetStream(t *testing.T) {
 	leakCheck(t)
 	closed := make(chan struct{})
-	h := &sessionServer{call: answerJSON, get: func(s *sessionServer, w http.ResponseWriter, r *http.Request) {
+	h := &sessionServer{call: answerJSON, get: func(_ *sessionServer, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		if r.Header.Get("Last-Event-Id") == "" {
 			fmt.Fprint(w, "id: g1\nretry: 10\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/tools/list_changed\"}\n\n")

@@ -191,8 +191,3 @@ func (s *Server) watchFor(ctx context.Context, req *warder.Message) *watch {
 	}
 	return newWatch(ctx, s.cfg.Timeout, s.cfg.MaxCall)
 }
-
-// failed yields an error as the only thing.
-func failed(err error) iter.Seq2[*warder.Message, error] {
-	return func(yield func(*warder.Message, error) bool) { yield(nil, err) }
-}

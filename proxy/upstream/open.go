@@ -213,7 +213,7 @@ func (s *Server) stateless(pooled bool, hello wire.Hello) *httpLink {
 	}
 	l := s.newHTTPLink(s.url, true, pooled)
 	l.hello = hello
-	l.linkState.done, l.forever = s.gone, true
+	l.done, l.forever = s.gone, true
 	slot.Store(l)
 	return l
 }

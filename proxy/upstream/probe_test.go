@@ -24,6 +24,7 @@ const legacyInit = `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-1
 
 // TestEraDetection holds the ways in which servers refuse an era against what is made of them.
 func TestEraDetection(t *testing.T) {
+	t.Parallel()
 	reply := func(w http.ResponseWriter, status int, format string, args ...any) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -36,17 +37,24 @@ func TestEraDetection(t *testing.T) {
 		modern   map[bool]bool // era of the link by era of the client; nil: no link
 		reason   warder.Reason
 	}{
-		{"modern only", func(w http.ResponseWriter, id string) {
-			reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":`+discoverAnswer+`}`, id)
-		},
+		{
+			"modern only", func(w http.ResponseWriter, id string) {
+				reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":`+discoverAnswer+`}`, id)
+			},
 			func(w http.ResponseWriter, id string) {
 				reply(w, 404, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}`, id)
 			},
-			map[bool]bool{true: true, false: true}, ""},
-		{"both", func(w http.ResponseWriter, id string) {
-			reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":`+discoverAnswer+`}`, id)
+			map[bool]bool{true: true, false: true},
+			"",
 		},
-			func(w http.ResponseWriter, id string) { reply(w, 200, legacyInit, id) }, map[bool]bool{true: true, false: false}, ""},
+		{
+			"both", func(w http.ResponseWriter, id string) {
+				reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":`+discoverAnswer+`}`, id)
+			},
+			func(w http.ResponseWriter, id string) { reply(w, 200, legacyInit, id) },
+			map[bool]bool{true: true, false: false},
+			"",
+		},
 		{"legacy: 200 and method not found", func(w http.ResponseWriter, id string) {
 			reply(w, 200, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}`, id)
 		}, nil, map[bool]bool{true: false, false: false}, ""},
@@ -59,16 +67,16 @@ func TestEraDetection(t *testing.T) {
 		{"legacy: announces old revisions", func(w http.ResponseWriter, id string) {
 			reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2025-11-25"],"capabilities":{}}}`, id)
 		}, nil, map[bool]bool{true: false, false: false}, ""},
-		{"legacy: plain text", func(w http.ResponseWriter, _ string) { http.Error(w, "what?", 400) }, nil, map[bool]bool{true: false, false: false}, ""},
-		{"legacy: empty 404", func(w http.ResponseWriter, _ string) { w.WriteHeader(404) }, nil, map[bool]bool{true: false, false: false}, ""},
-		{"legacy: 500", func(w http.ResponseWriter, _ string) { w.WriteHeader(500) }, nil, map[bool]bool{true: false, false: false}, ""},
+		{"legacy: plain text", func(w http.ResponseWriter, _ string) { http.Error(w, "what?", http.StatusBadRequest) }, nil, map[bool]bool{true: false, false: false}, ""},
+		{"legacy: empty 404", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) }, nil, map[bool]bool{true: false, false: false}, ""},
+		{"legacy: 500", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusInternalServerError) }, nil, map[bool]bool{true: false, false: false}, ""},
 		{"legacy: nonsense", func(w http.ResponseWriter, _ string) { reply(w, 200, `{"a":1`) }, nil, map[bool]bool{true: false, false: false}, ""},
-		{"neither", func(w http.ResponseWriter, _ string) { w.WriteHeader(404) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(404) }, nil, ReasonNotMCP},
-		{"unknown revision", func(w http.ResponseWriter, _ string) { w.WriteHeader(404) }, func(w http.ResponseWriter, id string) {
+		{"neither", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) }, nil, ReasonNotMCP},
+		{"unknown revision", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusNotFound) }, func(w http.ResponseWriter, id string) {
 			reply(w, 200, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2030-01-01","capabilities":{}}}`, id)
 		}, nil, ReasonNotMCP},
-		{"down", func(w http.ResponseWriter, _ string) { w.WriteHeader(503) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(503) }, nil, ReasonStatus},
-		{"unauthorized", func(w http.ResponseWriter, _ string) { w.WriteHeader(401) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(401) }, nil, ReasonUnauthorized},
+		{"down", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusServiceUnavailable) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusServiceUnavailable) }, nil, ReasonStatus},
+		{"unauthorized", func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusUnauthorized) }, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusUnauthorized) }, nil, ReasonUnauthorized},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -290,8 +298,8 @@ func TestSlowToolKeepsTheServer(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	b := Backoff{Min: 100 * time.Millisecond, Max: 3 * time.Second}
-	for n, step := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 5: 1600, 6: 3000, 100: 3000} {
-		step *= time.Millisecond
+	for n, ms := range map[int]int{1: 100, 2: 200, 3: 400, 5: 1600, 6: 3000, 100: 3000} {
+		step := time.Duration(ms) * time.Millisecond
 		seen := map[time.Duration]bool{}
 		for range 50 {
 			d := b.delay(n)
@@ -375,10 +383,18 @@ func TestPrivateAddress(t *testing.T) {
 		allow bool
 		ok    bool // configuration
 	}{
-		{"http://127.0.0.1:1/", false, true}, {"http://localhost:1/", false, true}, {"http://[::1]:1/", false, true},
-		{"http://10.0.0.1/", false, false}, {"http://10.0.0.1/", true, true}, {"https://10.0.0.1/", false, true},
-		{"http://example.com/", false, false}, {"https://user:pass@example.com/", false, false}, {"https://example.com/#x", false, false},
-		{"ftp://example.com/", true, false}, {"https:///x", true, false}, {"://", true, false},
+		{"http://127.0.0.1:1/", false, true},
+		{"http://localhost:1/", false, true},
+		{"http://[::1]:1/", false, true},
+		{"http://10.0.0.1/", false, false},
+		{"http://10.0.0.1/", true, true},
+		{"https://10.0.0.1/", false, true},
+		{"http://example.com/", false, false},
+		{"https://user:pass@example.com/", false, false},
+		{"https://example.com/#x", false, false},
+		{"ftp://example.com/", true, false},
+		{"https:///x", true, false},
+		{"://", true, false},
 	} {
 		s, err := New("x", Config{URL: tc.url, AllowPrivate: tc.allow}, Options{})
 		if (err == nil) != tc.ok {

@@ -84,19 +84,19 @@ func FuzzRestore(f *testing.F) {
 // TestMint proves that what is sent is what the client wrote but for id and token.
 func TestMint(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{
-		`{"jsonrpc":"2.0","id":"a","method":"m"}`:                                                             `{"jsonrpc":"2.0","id":99,"method":"m"}`,
-		`{"method":"m","params":{"_meta":{"progressToken":"t"},"a":"t"},"id":1,"jsonrpc":"2.0"}`:              `{"method":"m","params":{"_meta":{"progressToken":99},"a":"t"},"id":99,"jsonrpc":"2.0"}`,
-		` {"jsonrpc":"2.0", "id" : 5 ,"method":"m","params":{"progressToken":1,"_meta":{"progressToken":2}}}`: `{"jsonrpc":"2.0", "id" : 99 ,"method":"m","params":{"progressToken":1,"_meta":{"progressToken":99}}}`,
+	for _, c := range []struct{ in, want string }{
+		{`{"jsonrpc":"2.0","id":"a","method":"m"}`, `{"jsonrpc":"2.0","id":99,"method":"m"}`},
+		{`{"method":"m","params":{"_meta":{"progressToken":"t"},"a":"t"},"id":1,"jsonrpc":"2.0"}`, `{"method":"m","params":{"_meta":{"progressToken":99},"a":"t"},"id":99,"jsonrpc":"2.0"}`},
+		{` {"jsonrpc":"2.0", "id" : 5 ,"method":"m","params":{"progressToken":1,"_meta":{"progressToken":2}}}`, `{"jsonrpc":"2.0", "id" : 99 ,"method":"m","params":{"progressToken":1,"_meta":{"progressToken":99}}}`},
 	} {
-		m := message(t, in)
+		m := message(t, c.in)
 		_, p := mint(m, 99)
-		if got := string(p.appendTo(nil)); got != want || p.size() != len(want) {
-			t.Errorf("got %s (%d bytes), want %s", got, p.size(), want)
+		if got := string(p.appendTo(nil)); got != c.want || p.size() != len(c.want) {
+			t.Errorf("got %s (%d bytes), want %s", got, p.size(), c.want)
 		}
 		r := io.Reader(&reader{left: p})
-		if got, err := io.ReadAll(iotest.OneByteReader(r)); err != nil || string(got) != want {
-			t.Errorf("read %s, %v, want %s", got, err, want)
+		if got, err := io.ReadAll(iotest.OneByteReader(r)); err != nil || string(got) != c.want {
+			t.Errorf("read %s, %v, want %s", got, err, c.want)
 		}
 	}
 }
@@ -136,8 +136,15 @@ func TestSameID(t *testing.T) {
 		a, b string
 		want bool
 	}{
-		{`1`, `1`, true}, {`1`, `"1"`, false}, {`"a"`, `"a"`, true}, {`"\u0061"`, `"a"`, true}, {`"a/b"`, `"a\/b"`, true},
-		{`"a"`, `"b"`, false}, {``, ``, false}, {``, `1`, false}, {`1`, `2`, false},
+		{`1`, `1`, true},
+		{`1`, `"1"`, false},
+		{`"a"`, `"a"`, true},
+		{`"\u0061"`, `"a"`, true},
+		{`"a/b"`, `"a\/b"`, true},
+		{`"a"`, `"b"`, false},
+		{``, ``, false},
+		{``, `1`, false},
+		{`1`, `2`, false},
 	} {
 		if got := sameID([]byte(tc.a), []byte(tc.b)); got != tc.want {
 			t.Errorf("%s and %s: %v, want %v", tc.a, tc.b, got, tc.want)

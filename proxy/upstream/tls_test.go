@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/pem"
@@ -17,8 +18,6 @@ import (
 
 	mcpgo "github.com/mark3labs/mcp-go/mcp"
 	mcpgoserver "github.com/mark3labs/mcp-go/server"
-
-	"context"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/tlsconf"
