@@ -30,6 +30,7 @@ type peer struct {
 type listener struct {
 	emit func([]byte)
 	mark string // subscription id
+	whom string // the conversation it belongs to; empty: anybody's
 }
 
 func newPeer(modern bool, note func([]byte)) *peer {
@@ -62,9 +63,12 @@ func parse(raw []byte) message {
 }
 
 // handle takes one message; emit sends one back. It returns when the message is done with.
-func (p *peer) handle(ctx context.Context, raw []byte, emit func([]byte)) {
+func (p *peer) handle(ctx context.Context, whom string, raw []byte, emit func([]byte)) {
 	p.note(raw)
 	m := parse(raw)
+	if parent := m.Params.Meta.Parent; p.modern && len(parent) > 19 {
+		whom = parent[3:19] // the run
+	}
 	switch {
 	case m.Method == "":
 		p.answered(m)
@@ -72,9 +76,9 @@ func (p *peer) handle(ctx context.Context, raw []byte, emit func([]byte)) {
 	case (m.Params.Meta.Version != "") != p.modern:
 		emit(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"other era"}}`, m.ID))
 	case m.Method == "tools/call":
-		p.call(ctx, m, emit)
+		p.call(ctx, whom, m, emit)
 	case m.Method == "subscriptions/listen":
-		p.listen(ctx, m, emit)
+		p.listen(ctx, whom, m, emit)
 	default:
 		emit(fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, p.result(m)))
 	}
@@ -104,18 +108,20 @@ func (p *peer) add(l listener) (remove func()) {
 	}
 }
 
-func (p *peer) listen(ctx context.Context, m message, emit func([]byte)) {
+func (p *peer) listen(ctx context.Context, whom string, m message, emit func([]byte)) {
 	emit(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%s},"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true}}}`, m.ID))
-	defer p.add(listener{emit, string(m.ID)})()
+	defer p.add(listener{emit, string(m.ID), whom})()
 	<-ctx.Done()
 }
 
-// announce sends a notification on every stream outside calls and says how many there were.
-func (p *peer) announce(what string) int {
+// announce sends a notification on every stream outside calls of one conversation and says how many there were.
+func (p *peer) announce(whom, what string) int {
 	p.mu.Lock()
 	all := make([]listener, 0, len(p.listeners))
 	for _, l := range p.listeners {
-		all = append(all, l)
+		if l.whom == whom || l.whom == "" {
+			all = append(all, l)
+		}
 	}
 	p.mu.Unlock()
 	for _, l := range all {
@@ -135,14 +141,14 @@ func (p *peer) announce(what string) int {
 
 // call answers the tools: "emit" sends the message it is told to and then its result, "hang" waits for
 // its cancellation, "announce" sends on the streams outside calls.
-func (p *peer) call(ctx context.Context, m message, emit func([]byte)) {
+func (p *peer) call(ctx context.Context, whom string, m message, emit func([]byte)) {
 	what, text := m.Params.Arguments.What, "done"
 	switch {
 	case m.Params.Name == "hang":
 		<-ctx.Done()
 		return
 	case m.Params.Name == "announce":
-		text = fmt.Sprintf("streams=%d", p.announce(what))
+		text = fmt.Sprintf("streams=%d", p.announce(whom, what))
 	case !isRequest(what):
 		params := bodyOf(what)
 		if what == "notifications/progress" && m.Params.Meta.Progress != nil {
@@ -243,7 +249,7 @@ func (p *peer) http(w http.ResponseWriter, r *http.Request) {
 		out := &streamed{w: w}
 		out.start()
 		defer out.end()
-		defer p.add(listener{out.emit, ""})()
+		defer p.add(listener{out.emit, "", r.Header.Get("Mcp-Session-Id")})()
 		<-r.Context().Done()
 		return
 	default:
@@ -263,7 +269,7 @@ func (p *peer) http(w http.ResponseWriter, r *http.Request) {
 	}
 	out := &streamed{w: w}
 	defer out.end()
-	p.handle(r.Context(), raw, out.emit)
+	p.handle(r.Context(), r.Header.Get("Mcp-Session-Id"), raw, out.emit)
 }
 
 // streamed answers with one JSON message, or with events as soon as something precedes the answer.
@@ -336,7 +342,7 @@ func (h *sseHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.out.start()
 		_, _ = fmt.Fprintf(w, "event: endpoint\ndata: %s?id=%s\n\n", r.URL.Path, id)
 		_ = http.NewResponseController(w).Flush() // the gateway may be gone
-		defer h.p.add(listener{s.out.emit, ""})()
+		defer h.p.add(listener{s.out.emit, "", id})()
 		<-r.Context().Done()
 		s.work.Wait()
 		s.out.end()
@@ -351,7 +357,7 @@ func (h *sseHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusAccepted)
-	s.work.Go(func() { h.p.handle(s.ctx, raw, s.out.emit) })
+	s.work.Go(func() { h.p.handle(s.ctx, r.URL.Query().Get("id"), raw, s.out.emit) })
 }
 
 // childEnv makes the test binary a server on stdin and stdout: the era; childLog is where it notes
@@ -378,7 +384,7 @@ func runChild(era, log string) error {
 		_, _ = f.Write(append(raw[:len(raw):len(raw)], '\n')) // a note that is missing fails the test
 	})
 	if era != "modern" {
-		defer p.add(listener{emit, ""})()
+		defer p.add(listener{emit, "", ""})()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -402,7 +408,7 @@ func runChild(era, log string) error {
 		}
 		one, stop := context.WithCancel(ctx)
 		calls[string(m.ID)] = stop
-		work.Go(func() { p.handle(one, raw, emit) })
+		work.Go(func() { p.handle(one, "", raw, emit) })
 	}
 	cancel()
 	work.Wait()

@@ -67,6 +67,8 @@ type world struct {
 	dir    string
 	issuer *issuer.Issuer
 
+	alone sync.Mutex // held by a run that shares its server with others
+
 	mu  sync.Mutex
 	got [][]byte // every message that a server in this process got
 }
