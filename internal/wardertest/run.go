@@ -1,6 +1,7 @@
 package wardertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -202,10 +203,13 @@ func (c *testCase) configText(dir, url string, off bool) string {
 	return strings.NewReplacer("%DATA%", dir, "%URL%", url, "%ERA%", c.key("era", "auto")).Replace(out)
 }
 
+// elsewhereIssuer is the issuer of cases that configure none of the gateway's own.
+const elsewhereIssuer = "https://idp.test"
+
 // prepare lets the gateway see the definitions and approves them.
 func (r *runner) prepare(cfg *config.Config) {
 	r.t.Helper()
-	is, err := issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(r.dir, "issuer")})
+	is, err := issuer.New(issuer.Config{URL: cmp.Or(cfg.Identity.LocalIssuer, elsewhereIssuer), Dir: filepath.Join(r.dir, "issuer")})
 	if err != nil {
 		r.t.Fatal(err)
 	}
