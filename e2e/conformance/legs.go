@@ -174,6 +174,7 @@ func drive(ctx context.Context, bin, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, shim.Close()) }()
+	shim.SessionsOnly = os.Getenv("MCP_CONFORMANCE_PROTOCOL_VERSION") == legacy // the fixture prefers the other era
 	p, err := kit.Start(ctx, kit.Spec{Args: []string{filepath.Join(bin, "everything-client"), shim.URL + "/mcp/s"}, Log: filepath.Join(dir, "client.log")})
 	if err != nil {
 		return err

@@ -15,8 +15,14 @@ import (
 // each request as it came, with its own Host and Origin, and each piece of an answer as it comes.
 type Shim struct {
 	URL string // base, without a path
-	srv *http.Server
+	// SessionsOnly refuses stateless requests (2026-07-28), so that a client that speaks both eras
+	// opens a session. Set it before the first request.
+	SessionsOnly bool
+	srv          *http.Server
 }
+
+const noStateless = `{"jsonrpc":"2.0","id":null,"error":{"code":-32022,"message":"Unsupported protocol version",` +
+	`"data":{"supported":["2025-11-25"],"requested":"2026-07-28"}}}`
 
 // Bearer opens a shim before base. The gateway must be configured with base, so Host names it.
 func Bearer(base, token string) (*Shim, error) {
@@ -32,6 +38,12 @@ func Bearer(base, token string) (*Shim, error) {
 	s := &Shim{URL: "http://" + l.Addr().String()}
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	s.srv = &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.SessionsOnly && r.Header.Get("Mcp-Protocol-Version") == "2026-07-28" {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, noStateless) // the client may have left
+			return
+		}
 		forward(w, r, transport, to, token)
 	})}
 	go func() { _ = s.srv.Serve(l) }() // ends with Close
