@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,7 @@ func TestEveryControlHasItsPlace(t *testing.T) {
 				}
 			}
 			cases(t, tests, "Test"+strings.ReplaceAll(string(k.ID), "-", ""))
+			played(t, filepath.Join(k.Package, "testdata", word), string(k.ID))
 			page(t, string(k.ID), k.Title)
 		})
 	}
@@ -142,6 +144,62 @@ func cases(t *testing.T, files []string, test string) {
 		}
 	}
 }
+
+// unplayed are the controls whose cases are tests of their own, and why.
+func unplayed() map[string]string {
+	return map[string]string{
+		"LOG-01": "it writes; layer/record reads what it wrote, after crashes too",
+		"LOG-04": "only a trail that cannot be written refuses: TestDependencyKilled of layer/record",
+		"TAB-03": "it judges configurations, not messages: TestTAB03 of config",
+	}
+}
+
+// played reports when the folder of cases that run through the whole gateway lacks one of the kinds, or
+// when no deny case is held to fail without the control.
+func played(t *testing.T, dir, id string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why, ok := unplayed()[id]; ok {
+		if len(files) > 0 {
+			t.Errorf("%s has cases, though it is said to need none: %s", dir, why)
+		}
+		return
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(filepath.Dir(dir)), "cases_test.go")); err != nil {
+		t.Errorf("nothing runs the cases in %s: %v", dir, err)
+	}
+	found, mutated := map[string]int{}, 0
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(string(data), "\n-- ")
+		kind := regexp.MustCompile(`(?m)^kind: (\w+)$`).FindStringSubmatch(head)
+		if kind == nil || !strings.HasPrefix(filepath.Base(name), kind[1]+"_") {
+			t.Errorf("%s: the name does not begin with the kind of the case", name)
+			continue
+		}
+		found[kind[1]]++
+		if kind[1] == "deny" && !regexp.MustCompile(`(?m)^mutation: none$`).MatchString(head) {
+			mutated++
+		}
+	}
+	for _, kind := range []string{"pass", "near_miss", "deny"} {
+		if found[kind] == 0 {
+			t.Errorf("%s has no case of kind %s", dir, kind)
+		}
+	}
+	if mutated == 0 && !slices.Contains(fixed(), id) {
+		t.Errorf("%s: no deny case is run again without the control", dir)
+	}
+}
+
+// fixed are the controls that no configuration switches off: they are no steps of the chain.
+func fixed() []string { return []string{"NET-04", "PRT-01"} }
 
 func page(t *testing.T, id, title string) {
 	t.Helper()
