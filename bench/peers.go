@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -41,11 +43,12 @@ func memory(w http.ResponseWriter, _ *http.Request) {
 
 // extraTools is how many further tools the echo server lists, to measure large lists.
 func extraTools(n int) string {
-	out := echoDefinition
+	var out strings.Builder
+	out.WriteString(echoDefinition)
 	for i := range n {
-		out += fmt.Sprintf(`,{"name":"tool%d","description":"Does nothing, number %d.","inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`, i, i)
+		fmt.Fprintf(&out, `,{"name":"tool%d","description":"Does nothing, number %d.","inputSchema":{"type":"object","properties":{"a":{"type":"string"}}}}`, i, i)
 	}
-	return out
+	return out.String()
 }
 
 // echoServer answers MCP of both eras by hand, without an SDK, so that its own cost stays small.
@@ -65,7 +68,7 @@ func (s *echoServer) answer(body []byte) (answer []byte, status int) {
 			} `json:"_meta"`
 		} `json:"params"`
 	}
-	if i := bytes.Index(body, []byte(`"tools/call"`)); i >= 0 {
+	if bytes.Contains(body, []byte(`"tools/call"`)) {
 		return s.call(body), http.StatusOK // the measured path: no parser in the server
 	}
 	if err := json.Unmarshal(body, &m); err != nil {
@@ -74,7 +77,7 @@ func (s *echoServer) answer(body []byte) (answer []byte, status int) {
 	if len(m.ID) == 0 {
 		return nil, http.StatusAccepted
 	}
-	result, extra := "", ""
+	var result, extra string
 	if m.Params.Meta.Version != "" {
 		extra = `,"resultType":"complete","ttlMs":0,"cacheScope":"private"`
 	}
@@ -196,8 +199,11 @@ func serveStdio() error {
 	r := bufio.NewReaderSize(os.Stdin, 1<<20)
 	for {
 		line, err := r.ReadBytes('\n')
-		if err != nil {
+		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if answer, _ := s.answer(bytes.TrimSpace(line)); answer != nil {
 			if _, err := os.Stdout.Write(append(answer, '\n')); err != nil {

@@ -29,7 +29,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
 	b := &benchmark{warder: *binary, dir: dir, rounds: *rounds, scale: *scale}
 	defer b.stop()
 	if err := b.all(); err != nil {
@@ -107,7 +107,7 @@ func (b *benchmark) all() error {
 	if err := b.write(echo); err != nil {
 		return err
 	}
-	if err := b.policies(small); err != nil {
+	if err := b.policies(); err != nil {
 		return err
 	}
 	if err := b.cut(); err != nil {
@@ -170,7 +170,7 @@ func (b *benchmark) write(echo *process) error {
 }
 
 // policies compares 1,000 policies and 2,000 tools with 10 of each, interleaved.
-func (b *benchmark) policies(small *gateway) error {
+func (b *benchmark) policies() error {
 	few, err := b.spawn("echo", "-tools", "9")
 	if err != nil {
 		return err
