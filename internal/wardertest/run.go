@@ -196,11 +196,11 @@ func (c *testCase) configText(dir, url string, off bool) string {
 	if off {
 		add(fmt.Sprintf("controls: {%s: {mode: off, owner: mutation check, until: %q}}\n", c.id, time.Now().AddDate(0, 0, 2).Format(time.DateOnly)))
 	}
-	out := ""
+	var out strings.Builder
 	for _, k := range order {
-		out += blocks[k]
+		out.WriteString(blocks[k])
 	}
-	return strings.NewReplacer("%DATA%", dir, "%URL%", url, "%ERA%", c.key("era", "auto")).Replace(out)
+	return strings.NewReplacer("%DATA%", dir, "%URL%", url, "%ERA%", c.key("era", "auto")).Replace(out.String())
 }
 
 // elsewhereIssuer is the issuer of cases that configure none of the gateway's own.

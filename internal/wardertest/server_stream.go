@@ -3,6 +3,7 @@ package wardertest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -80,9 +81,7 @@ func (s *server) broadcast(method string, params map[string]json.RawMessage) int
 	defer s.mu.Unlock()
 	for st := range s.streams {
 		p := map[string]json.RawMessage{}
-		for k, v := range params {
-			p[k] = v
-		}
+		maps.Copy(p, params)
 		if st.id != nil {
 			p["_meta"] = fmt.Appendf(nil, `{"io.modelcontextprotocol/subscriptionId":%s}`, st.id)
 		}

@@ -101,7 +101,7 @@ func (c *testCase) number(name string, def int) int {
 
 func (c *testCase) doors() []warder.Door {
 	var out []warder.Door
-	for _, d := range strings.Fields(c.key("doors", "http stdio")) {
+	for d := range strings.FieldsSeq(c.key("doors", "http stdio")) {
 		if d == "http" {
 			out = append(out, warder.DoorHTTP)
 		} else {
