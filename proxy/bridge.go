@@ -196,7 +196,7 @@ func (f *flow) headers(link upstream.Link) http.Header {
 	x := f.x
 	var h http.Header
 	if link.Modern() {
-		for k, v := range x.Conn.Header {
+		for k, v := range fromModern(x) {
 			if strings.HasPrefix(k, wire.HeaderParamPrefix) {
 				h = with(h, k, v)
 			}
@@ -210,6 +210,15 @@ func (f *flow) headers(link upstream.Link) http.Header {
 		h = with(h, "Tracestate", []string{hop.Next(x.Trace.State)})
 	}
 	return h
+}
+
+// fromModern are the headers of a client that mirrors its arguments in them. PRT-02 has compared them
+// with the message; those of older clients nobody has, so they end here.
+func fromModern(x *warder.Exchange) http.Header {
+	if !x.Revision.Modern() {
+		return nil
+	}
+	return x.Conn.Header
 }
 
 func with(h http.Header, k string, v []string) http.Header {

@@ -151,7 +151,7 @@ func unasked() *warder.Error {
 // id to the client. The part of a group only settles which capabilities the session may declare.
 func (f *flow) opening() *warder.Error {
 	x := f.x
-	if x.Request.Method != wire.MethodInitialize || !x.Request.IsCall() {
+	if x.Request.Method != wire.MethodInitialize || !x.Request.IsCall() || x.Revision.Modern() {
 		return nil
 	}
 	if f.sess == nil {

@@ -60,13 +60,14 @@ type SessionConfig struct {
 
 // Fixed bounds, the same for every deployment.
 const (
-	maxQuestions     = 64      // open questions of servers to one session
-	maxSubscriptions = 256     // resources one session subscribes to
-	maxReplayStreams = 16      // resumable streams of one session
-	maxReplayBytes   = 1 << 20 // bytes kept for replay by one stream
-	maxParked        = 32      // suspended calls of one principal
-	maxBatch         = 64      // messages of one batch (2025-03-26)
-	maxListPages     = 64      // pages read of one upstream list
+	maxQuestions     = 64        // open questions of servers to one session
+	maxSubscriptions = 256       // resources one session subscribes to
+	maxReplayStreams = 16        // resumable streams of one session
+	maxReplayBytes   = 1 << 20   // bytes kept for replay by one stream
+	maxReplayTotal   = 256 << 20 // bytes kept for replay by all streams of all sessions
+	maxParked        = 32        // suspended calls of one principal
+	maxBatch         = 64        // messages of one batch (2025-03-26)
+	maxListPages     = 64        // pages read of one upstream list
 	replayKeep       = time.Minute
 )
 

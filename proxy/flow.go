@@ -25,11 +25,14 @@ type flow struct {
 	judged func()
 	// answer is the question that the message answers; set for answers only.
 	question question
+	seat     uint64
+	seated   bool // counted among the exchanges of its caller
 	local    bool // the door is a local pipe: the session needs no id of its own
 }
 
 // carry takes a classified message down the path and every message of its answer back up.
-func (f *flow) carry(ctx context.Context) *warder.Error {
+func (f *flow) carry(ctx context.Context) (failure *warder.Error) {
+	defer f.g.survive(ctx, f.x.ID, &failure)
 	lost := f.route(ctx)
 	if lost != nil {
 		f.aim(f.end.Backends[0]) // what leads nowhere is judged too: rates count, and no other way is quicker
@@ -59,8 +62,11 @@ func (f *flow) carry(ctx context.Context) *warder.Error {
 	return f.abandon(f.forward(ctx))
 }
 
-// forward sends the judged message on and delivers what comes back.
+// forward sends the judged message on and delivers what comes back. Questions of a call end with it.
 func (f *flow) forward(ctx context.Context) *warder.Error {
+	if f.sess != nil && f.x.Request.IsCall() && f.x.Request.Method != wire.MethodListen {
+		defer f.sess.unask(f.x)
+	}
 	for m, err := range f.roundTrip(ctx) {
 		if err != nil {
 			return asError(ctx, err)

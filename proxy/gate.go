@@ -11,7 +11,10 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/maphash"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +56,7 @@ type Gate struct {
 	parked    *lot
 	routes    *routes
 	trails    trails
+	seats     *seats
 	limits    wire.Limits
 	budget    warder.Budget
 	floor     *wire.Floor
@@ -74,6 +78,7 @@ func New(cfg Config, floor *wire.Floor, chain *Chain, endpoints []*Endpoint, ses
 		endpoints: make(map[string]*Endpoint, len(endpoints)),
 		parked:    newLot(cfg.AnswerTimeout),
 		routes:    newRoutes(),
+		seats:     newSeats(cfg.Concurrent),
 		floor:     floor,
 		limits:    wire.Limits{Bytes: int64(cfg.MessageBytes), Depth: cfg.Depth},
 		budget: warder.Budget{
@@ -165,10 +170,27 @@ func (f *flow) connect(ctx context.Context) *warder.Error {
 	if err := g.chain.Connect(ctx, f.x); err != nil {
 		return err
 	}
+	if f.x.Principal != nil {
+		if f.seat, f.seated = g.seats.take(f.x.Principal); !f.seated {
+			return warder.Fail(warder.CodeRateLimited, "too_many_exchanges_of_caller", nil)
+		}
+	}
 	if f.end == nil {
 		return &warder.Error{Code: warder.CodeNoSession, Reason: "unknown_endpoint", Public: "Not found."}
 	}
 	return nil
+}
+
+// survive turns a panic of the data plane into a failure of one exchange: most of it runs in goroutines
+// whose panic would end the process, and with it every other exchange.
+func (g *Gate) survive(ctx context.Context, exchange string, failure **warder.Error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	g.log.ErrorContext(ctx, "exchange panicked", slog.String("exchange", exchange), slog.Any("error", err))
+	*failure = warder.Fail(warder.CodeInternal, "panic", err)
 }
 
 // finish fixes the outcome, lets every recorder see the exchange, and releases its place.
@@ -182,8 +204,54 @@ func (f *flow) finish(ctx context.Context, failure *warder.Error) {
 	}
 	g.trails.put(x.Trail)
 	x.Trail = nil
+	if f.seated {
+		g.seats.leave(f.seat)
+	}
 	g.running.Add(-1)
 	g.work.Done()
+}
+
+// seats counts the exchanges of each caller that run at once, so that one caller's slow calls and open
+// streams leave room for the others.
+type seats struct {
+	seed  maphash.Seed
+	limit int
+
+	mu    sync.Mutex
+	taken map[uint64]int
+}
+
+// seatShare is the part of all exchanges that one caller may run at once.
+const seatShare = 8
+
+func newSeats(concurrent int) *seats {
+	return &seats{seed: maphash.MakeSeed(), limit: max(concurrent/seatShare, 1), taken: make(map[uint64]int)}
+}
+
+// take takes a place for a caller; ok is false when it has its share.
+func (s *seats) take(p *warder.Principal) (key uint64, ok bool) {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, part := range [...]string{p.Tenant, p.Issuer, p.Subject, p.Client, p.Agent} {
+		_, _ = h.WriteString(part) // a hash never fails
+		_ = h.WriteByte(0)
+	}
+	key = h.Sum64()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[key] >= s.limit {
+		return 0, false
+	}
+	s.taken[key]++
+	return key, true
+}
+
+func (s *seats) leave(key uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[key]--; s.taken[key] <= 0 {
+		delete(s.taken, key)
+	}
 }
 
 func outcome(failure *warder.Error) warder.Outcome {

@@ -202,15 +202,20 @@ func (f *flow) parts(ctx context.Context, m *warder.Message) []part {
 func (f *flow) part(ctx context.Context, b *Backend, first *warder.Message) part {
 	p := part{back: b}
 	m := first
+	var size int64
 	for range maxListPages {
 		child := f.child(b, m)
 		child.send = func(_ context.Context, m *warder.Message) error {
 			if m.IsAnswer() {
 				p.answers = append(p.answers, m)
+				size += int64(len(m.Raw))
 			}
 			return nil
 		}
 		p.err = child.carry(ctx)
+		if p.err == nil && size > f.g.limits.Bytes { // all pages become one message
+			p.err = warder.Fail(warder.CodeUpstreamFailed, "list_too_large", nil)
+		}
 		child.finish(ctx, p.err)
 		if p.err != nil || len(p.answers) == 0 {
 			return p
@@ -450,12 +455,18 @@ type routes struct {
 // maxRoutes bounds the resources remembered; beyond it the table starts anew.
 const maxRoutes = 65_536
 
+// maxRoute is the longest URI remembered, in bytes.
+const maxRoute = 1024
+
 func newRoutes() *routes { return &routes{m: make(map[[2]string]string)} }
 
 // nextID returns a JSON-RPC id for requests of Warder's own.
 func (r *routes) nextID() uint64 { return r.ids.Add(1) }
 
 func (r *routes) add(endpoint, uri, server string) {
+	if len(uri) > maxRoute {
+		return // found by listing again; the table holds what servers choose
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, known := r.m[[2]string{endpoint, uri}]; known {

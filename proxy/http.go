@@ -194,7 +194,7 @@ func (f *flow) running(ctx context.Context) (context.Context, func(), *warder.Er
 	if streams {
 		release = context.AfterFunc(f.g.stop, func() { cancel(errDraining) })
 	}
-	if f.sess != nil && m.IsCall() {
+	if f.sess != nil && m.IsCall() && (f.local || f.owned()) { // PRT-06 refuses others, who touch nothing before
 		id := m.IDBytes()
 		in := &inflight{cancel: cancel}
 		if f.x.From == warder.FromServer {

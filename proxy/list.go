@@ -21,10 +21,14 @@ func (g *Gate) list(ctx context.Context, f *flow, b *Backend, method string) ([]
 	key := listKey(method)
 	var items [][]byte
 	var cursor []byte
+	var size int64
 	for range maxListPages {
 		answer, err := sub.listPage(ctx, link, method, cursor)
 		if err != nil {
 			return nil, err
+		}
+		if size += int64(len(answer.Raw)); size > g.budget.ResponseBytes {
+			return nil, warder.Fail(warder.CodeUpstreamFailed, "list_too_large", nil)
 		}
 		for _, item := range wire.At(answer, answer.Result.Get(key)).Elements() {
 			items = append(items, item.Raw())

@@ -62,6 +62,8 @@ func (f *flow) listenLegacy(ctx context.Context) iter.Seq2[*warder.Message, erro
 
 // attach feeds a queue with the unsolicited messages of one server.
 func (f *flow) attach(ctx context.Context, queue *queue) {
+	var failure *warder.Error // logged
+	defer f.g.survive(ctx, f.x.ID, &failure)
 	link, err := f.link(ctx)
 	if err != nil {
 		f.g.log.WarnContext(ctx, "listen to server", attrError(err))

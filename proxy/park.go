@@ -19,6 +19,7 @@ import (
 type parkedCall struct {
 	id     string
 	owner  string
+	server string
 	link   upstream.Link
 	events chan event
 	cancel context.CancelCauseFunc
@@ -56,7 +57,7 @@ func (l *lot) put(c *parkedCall) (ok bool) {
 	l.calls[c.id] = c
 	l.count[c.owner]++
 	c.timer = time.AfterFunc(l.keep, func() {
-		if l.take(c.id, c.owner) != nil {
+		if l.take(c.id, c.owner, c.server) != nil {
 			c.cancel(errWall)
 		}
 	})
@@ -74,12 +75,12 @@ func (l *lot) asked(id, owner string) (q wire.Question, ok bool) {
 	return c.question, true
 }
 
-// take removes and returns the parked call of this owner.
-func (l *lot) take(id, owner string) *parkedCall {
+// take removes and returns the parked call of this owner at this server: the answer was judged for it.
+func (l *lot) take(id, owner, server string) *parkedCall {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.calls[id]
-	if c == nil || c.owner != owner {
+	if c == nil || c.owner != owner || c.server != server {
 		return nil
 	}
 	c.timer.Stop()
@@ -99,7 +100,7 @@ func (l *lot) clear() {
 	}
 	l.mu.Unlock()
 	for _, c := range calls {
-		if l.take(c.id, c.owner) != nil {
+		if l.take(c.id, c.owner, c.server) != nil {
 			c.cancel(errDraining)
 		}
 	}
@@ -113,14 +114,16 @@ func (g *Gate) park(ctx context.Context, f *flow, link upstream.Link, req *warde
 	detached, stopWall := context.WithTimeoutCause(context.WithoutCancel(ctx), g.cfg.CallTimeout, errWall)
 	detached, cancel := context.WithCancelCause(detached)
 	c := &parkedCall{
-		id: rand.Text(), owner: f.x.Principal.Key(), link: link,
+		id: rand.Text(), owner: f.x.Principal.Key(), server: f.back.Server.Name, link: link,
 		events: make(chan event), cancel: cancel,
 	}
-	headers := f.headers(link)
+	headers, exchange := f.headers(link), f.x.ID
 	g.work.Go(func() {
 		defer stopWall()
 		defer cancel(nil)
 		defer close(c.events)
+		var failure *warder.Error // logged; the exchange sees the end of the events
+		defer g.survive(ctx, exchange, &failure)
 		for m, err := range link.Call(detached, req, headers) {
 			select {
 			case c.events <- event{m, err}:
@@ -199,7 +202,7 @@ func (f *flow) suspend(c *parkedCall, m *warder.Message, yield func(*warder.Mess
 	raw := wire.InputRequired(f.x.Request.IDBytes(), []wire.Question{c.question}, parkPrefix+c.id)
 	out, err := wire.Decode(raw, f.g.limits)
 	if !yield(out, err) || err != nil {
-		if f.g.parked.take(c.id, c.owner) != nil {
+		if f.g.parked.take(c.id, c.owner, c.server) != nil {
 			c.cancel(errCancelled) // the question was refused on its way to the client
 		}
 	}
@@ -223,7 +226,7 @@ func (f *flow) resume(ctx context.Context, state wire.Value) iter.Seq2[*warder.M
 	if !ok {
 		return f.done(warder.Fail(warder.CodeInvalidParams, "unknown_state", nil))
 	}
-	c := f.g.parked.take(id, f.x.Principal.Key())
+	c := f.g.parked.take(id, f.x.Principal.Key(), f.back.Server.Name)
 	if c == nil {
 		e := warder.Fail(warder.CodeInvalidParams, "state_expired", nil)
 		e.Public = "The suspended call has ended; send the request again without requestState."

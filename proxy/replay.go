@@ -3,9 +3,11 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warder-mcp/warder/wire"
@@ -24,6 +26,8 @@ type replayStream struct {
 	events [][]byte // encoded, in order
 	data   [][]byte // of the same events; kept of streams outside calls, which go on under new ids
 	size   int
+	gone   int           // events dropped since the arrays were made
+	held   *atomic.Int64 // bytes kept by all streams; nil counts nothing
 	ended  bool
 	wake   chan struct{} // closed and replaced when something was added
 }
@@ -36,6 +40,7 @@ func newReplayStream(id string, listens bool) *replayStream {
 func (s *replayStream) add(data []byte, retry time.Duration) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.size
 	id := s.id + "-" + strconv.Itoa(s.first+len(s.events))
 	raw := wire.AppendEvent(nil, wire.Event{ID: id, HasID: true, Retry: retry, Data: data})
 	s.events = append(s.events, raw)
@@ -45,17 +50,51 @@ func (s *replayStream) add(data []byte, retry time.Duration) []byte {
 	}
 	s.size += len(raw)
 	for s.size > maxReplayBytes && len(s.events) > 1 {
-		s.size -= len(s.events[0])
-		s.events = s.events[1:]
-		if s.listens {
-			s.size -= len(s.data[0])
-			s.data = s.data[1:]
-		}
-		s.first++
+		s.size -= s.shift()
+	}
+	s.account(s.size - before)
+	if s.held != nil && s.held.Load() > maxReplayTotal {
+		s.empty() // all streams together keep too much: this one cannot be resumed from here
 	}
 	close(s.wake)
 	s.wake = make(chan struct{})
 	return raw
+}
+
+// shift drops the oldest event and returns its bytes. The caller holds mu.
+func (s *replayStream) shift() (size int) {
+	size = len(s.events[0])
+	s.events = s.events[1:]
+	if s.listens {
+		size += len(s.data[0])
+		s.data = s.data[1:]
+	}
+	s.first++
+	if s.gone++; s.gone > len(s.events) { // the arrays still hold what was dropped; readers may have them
+		s.events, s.data, s.gone = slices.Clone(s.events), slices.Clone(s.data), 0
+	}
+	return size
+}
+
+// empty drops every event. The caller holds mu.
+func (s *replayStream) empty() {
+	s.first += len(s.events)
+	s.events, s.data, s.gone = nil, nil, 0
+	s.account(-s.size)
+	s.size = 0
+}
+
+func (s *replayStream) account(bytes int) {
+	if s.held != nil {
+		s.held.Add(int64(bytes))
+	}
+}
+
+// drop lets go of a stream that nobody can resume any more.
+func (s *replayStream) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.empty()
 }
 
 // end marks the stream as complete.
@@ -119,7 +158,7 @@ func (s *session) stream(listens bool) *replayStream {
 	}
 	s.lastStream++
 	r := newReplayStream(strconv.FormatUint(s.lastStream, 36), listens)
-	r.number = s.lastStream
+	r.number, r.held = s.lastStream, s.held
 	if s.streams == nil {
 		s.streams = make(map[string]*replayStream)
 	}
@@ -139,6 +178,7 @@ func (s *session) dropEnded() bool {
 		return false
 	}
 	delete(s.streams, oldest.id)
+	oldest.drop()
 	return true
 }
 
@@ -155,6 +195,7 @@ func (s *session) forget(r *replayStream) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.streams, r.id)
+		r.drop()
 	})
 }
 

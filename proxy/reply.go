@@ -73,12 +73,24 @@ func (p *reply) json(status int, raw []byte) error {
 	h["Content-Length"] = contentLength(len(raw))
 	p.common(h)
 	p.written = true
+	p.hurry()
 	p.w.WriteHeader(status)
 	_, err := p.w.Write(raw)
 	if err != nil && !p.x.Revision.Modern() {
 		return nil // the session goes on; the answer to a client that left is dropped
 	}
 	return err
+}
+
+// hurry gives the client the time for one message: one that does not read must not hold an exchange, and
+// what it would be answered, for ever. The server lifts the deadline when the answer is out.
+func (p *reply) hurry() {
+	deadline := time.Now().Add(p.g.cfg.WriteTimeout)
+	if w, ok := p.w.(interface{ SetWriteDeadline(t time.Time) error }); ok {
+		_ = w.SetWriteDeadline(deadline) // the write itself reports
+		return
+	}
+	_ = http.NewResponseController(p.w).SetWriteDeadline(deadline) // the write itself reports
 }
 
 func jsonType() []string { return []string{"application/json"} }
@@ -168,7 +180,7 @@ func (p *reply) put(b []byte) {
 	if p.broken {
 		return
 	}
-	_ = http.NewResponseController(p.w).SetWriteDeadline(time.Now().Add(p.g.cfg.WriteTimeout)) // the write itself reports
+	p.hurry()
 	if _, err := p.w.Write(b); err != nil {
 		p.broken = true
 	}
@@ -258,7 +270,7 @@ func joinScopes(scopes []string) string {
 	return out
 }
 
-// close ends the stream.
+// close ends the stream. Nothing is written after it: the writer belongs to the next request then.
 func (p *reply) close() {
 	if p.quiet != nil {
 		close(p.quiet)
@@ -267,4 +279,7 @@ func (p *reply) close() {
 	if p.replay != nil {
 		p.sess.forget(p.replay)
 	}
+	p.mu.Lock()
+	p.broken = true
+	p.mu.Unlock()
 }

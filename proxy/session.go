@@ -28,7 +28,8 @@ type session struct {
 	revision warder.Revision
 	client   warder.ClientInfo
 	capsHash [32]byte
-	lastUsed atomic.Int64 // Unix nanoseconds
+	lastUsed atomic.Int64  // Unix nanoseconds
+	held     *atomic.Int64 // of Sessions
 
 	mu         sync.Mutex
 	closed     bool
@@ -102,6 +103,18 @@ func (s *session) take(id []byte) (question, bool) {
 	q, ok := s.questions[string(id)]
 	delete(s.questions, string(id))
 	return q, ok
+}
+
+// unask forgets the questions that were asked during an exchange which has ended: nobody waits for
+// their answers.
+func (s *session) unask(x *warder.Exchange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, q := range s.questions {
+		if q.parent == x {
+			delete(s.questions, id)
+		}
+	}
 }
 
 // begin registers a running request; ok is false if its id is already in flight.
@@ -246,6 +259,7 @@ type Sessions struct {
 	max      int
 	perOwner int
 	now      func() time.Time
+	held     atomic.Int64 // bytes kept for clients that return to their streams
 
 	mu     sync.RWMutex
 	byName map[string]*session // keyed by a hash of the id, so a lookup does not leak it by timing
@@ -267,7 +281,7 @@ func (st *Sessions) open(owner, endpoint string) (*session, *warder.Error) {
 	var raw [16]byte
 	_, _ = rand.Read(raw[:]) // never fails since Go 1.24
 	id := hex.EncodeToString(raw[:])
-	s := &session{id: id, digest: digestOf(id), owner: owner, endpoint: endpoint}
+	s := &session{id: id, digest: digestOf(id), owner: owner, endpoint: endpoint, held: &st.held}
 	s.lastUsed.Store(st.now().UnixNano())
 	st.mu.Lock()
 	defer st.mu.Unlock()

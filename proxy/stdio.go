@@ -63,7 +63,7 @@ func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Wri
 			continue // a line that was too long was skipped whole
 		}
 		if len(raw) > 0 {
-			p.take(ctx, bytesClone(raw))
+			p.take(ctx, p.conn(), bytesClone(raw))
 		}
 	}
 	return context.Cause(ctx)
@@ -90,8 +90,8 @@ func (p *pipe) shut() {
 
 // take carries one message. Requests run beside each other; everything else runs in the order of
 // arrival, so a cancellation or an answer finds what it is about.
-func (p *pipe) take(ctx context.Context, raw []byte) {
-	f := p.g.begin(p.door, p.endpoint, p.conn())
+func (p *pipe) take(ctx context.Context, conn warder.Conn, raw []byte) {
+	f := p.g.begin(p.door, p.endpoint, conn)
 	failure := f.connect(ctx)
 	if failure != nil {
 		p.refuse(ctx, f, raw, failure)
@@ -106,11 +106,9 @@ func (p *pipe) accept(ctx context.Context, f *flow, raw []byte) {
 		p.batch(ctx, f, raw)
 		return
 	}
-	lim := p.g.limits
-	lim.Bytes = int64(p.g.cfg.RequestBytes)
-	m, err := wire.Decode(raw, lim)
-	if err != nil {
-		p.refuse(ctx, f, nil, asError(ctx, err))
+	m, failure := p.g.inspection().read(raw)
+	if failure != nil {
+		p.refuse(ctx, f, nil, failure)
 		return
 	}
 	f.local = true
@@ -168,7 +166,7 @@ func (p *pipe) batch(ctx context.Context, f *flow, raw []byte) {
 			p.refuse(ctx, f, nil, &warder.Error{Code: warder.CodeInvalidRequest, Reason: "batch_not_allowed", Control: "GW-01"})
 			continue
 		}
-		p.take(ctx, m)
+		p.take(ctx, f.x.Conn, m)
 	}
 }
 
