@@ -36,7 +36,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 		os.Exit(1)
 	}
-	fmt.Printf("== %s: %d passed, %d failed, %d skipped\n", *name, c.passed, c.failed, c.skipped)
+	fmt.Fprintf(os.Stdout, "== %s: %d passed, %d failed, %d skipped\n", *name, c.passed, c.failed, c.skipped)
 	if err := c.add(*total); err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 		os.Exit(1)
