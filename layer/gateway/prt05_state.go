@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -113,8 +114,12 @@ func (s *state) open(x *warder.Exchange) (payload []byte, id string, err error) 
 	return s.box.Open(token, s.now(), s.binding(x))
 }
 
+// binding names the request, the server that it went to and the caller. Equal requests to two servers
+// are two: what one server wrote down is not for the other to read or to go on with.
 func (s *state) binding(x *warder.Exchange) seal.Claims {
-	return seal.Claims{Purpose: statePurpose, Principal: x.Principal.Key(), Digest: wire.RequestDigest(x.Inbound)}
+	digest := wire.RequestDigest(x.Inbound)
+	digest = sha256.Sum256(append(digest[:], serverName(x)...))
+	return seal.Claims{Purpose: statePurpose, Principal: x.Principal.Key(), Digest: digest}
 }
 
 // use marks a state as used; fresh is false if it was before.

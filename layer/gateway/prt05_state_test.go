@@ -82,6 +82,10 @@ func TestPRT05(t *testing.T) {
 		{"deny/another request", Default(), func(_ *fakes, _ *warder.Exchange, token string) *warder.Exchange {
 			return retry(t, `{"path":"/etc"}`, token)
 		}, "state_of_another_request"},
+		{"deny/the same request to another server", Default(), func(_ *fakes, x *warder.Exchange, _ string) *warder.Exchange {
+			x.Server = &warder.Server{Name: "other"}
+			return x
+		}, "state_of_another_request"},
 		{"deny/expired", Default(), func(f *fakes, x *warder.Exchange, _ string) *warder.Exchange { f.wait(11 * time.Minute); return x }, "state_expired"},
 		{"near_miss/just in time", Default(), func(f *fakes, x *warder.Exchange, _ string) *warder.Exchange { f.wait(9 * time.Minute); return x }, ""},
 	} {
