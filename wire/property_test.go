@@ -248,7 +248,7 @@ func TestPropertyHeaderValue(t *testing.T) {
 		s := rapid.String().Draw(t, "text")
 		encoded := EncodeHeaderValue(s)
 		if len(encoded) > MaxHeaderValue {
-			t.Skip("longer than a header may be")
+			return // longer than a header may be
 		}
 		if strings.ContainsAny(encoded, "\r\n") {
 			t.Fatalf("header injection: %q", encoded)

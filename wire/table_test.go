@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/tools/mcpschema"
 )
 
 // allMethods lists every method constant.
@@ -108,14 +109,10 @@ func TestDeclared(t *testing.T) {
 	}
 }
 
-// TestMethodSchemas compares the table with the published schemas, which the repository does not
-// hold: set WARDER_MCP_SCHEMAS to the directory with <revision>.schema.json files.
+// TestMethodSchemas compares the table with the published schemas.
 func TestMethodSchemas(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("WARDER_MCP_SCHEMAS")
-	if dir == "" {
-		t.Skip("WARDER_MCP_SCHEMAS is not set: the published MCP schemas are not at hand")
-	}
+	dir := mcpschema.Folder(t)
 	for _, rev := range warder.Revisions() {
 		raw, err := os.ReadFile(filepath.Join(dir, string(rev)+".schema.json"))
 		if err != nil {
@@ -161,13 +158,10 @@ func schemaMethods(t *testing.T, raw []byte, union string) []string {
 }
 
 // TestBuiltShapes compares what Warder writes with the published definitions: every required member
-// is there, and no member is unknown. It needs WARDER_MCP_SCHEMAS, as TestMethodSchemas does.
+// is there, and no member is unknown.
 func TestBuiltShapes(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("WARDER_MCP_SCHEMAS")
-	if dir == "" {
-		t.Skip("WARDER_MCP_SCHEMAS is not set: the published MCP schemas are not at hand")
-	}
+	dir := mcpschema.Folder(t)
 	h := Hello{Capabilities: []byte(`{"tools":{}}`), ServerInfo: []byte(`{"name":"s","version":"1"}`), Instructions: "i"}
 	one := []byte("1")
 	part := func(raw []byte, path ...string) Value { return Root(mustDecode(t, string(raw))).Find(path...) }

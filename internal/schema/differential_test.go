@@ -196,7 +196,7 @@ func FuzzCompile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, source, value []byte) {
 		if !json.Valid(source) || !json.Valid(value) {
-			t.Skip("not JSON: package wire refuses it before it comes here")
+			return // package wire refuses it before it comes here
 		}
 		s, err := Compile(source, Options{Closed: true})
 		if err != nil {

@@ -200,14 +200,14 @@ func checkTrail(t *testing.T, dir, key string, want map[string]bool) {
 func TestLOG04FullDisk(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("needs Linux mount namespaces")
+		t.Skip("NOT EXERCISED: a full disk needs mount namespaces; run on Linux")
 	}
 	unshare := []string{"unshare", "--mount", "--propagation", "private"}
 	if os.Geteuid() != 0 {
 		unshare = append(unshare, "--map-root-user")
 	}
 	if err := exec.CommandContext(t.Context(), unshare[0], append(unshare[1:], "true")...).Run(); err != nil {
-		t.Skipf("mount namespaces are not allowed here: %v", err)
+		t.Skipf("NOT EXERCISED: a full disk needs mount namespaces, and unshare says %v; run as root, or allow user namespaces", err)
 	}
 	small := t.TempDir()
 	lines, pid, kill := child(t, small, append(unshare, "sh", "-c", `mount -t tmpfs -o size=6m none "$WARDER_TEST_RECORD_DIR" && exec "$0"`)...)

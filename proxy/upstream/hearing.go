@@ -90,7 +90,7 @@ func (l *httpLink) exchangeHearing(ctx context.Context, req *warder.Message, hdr
 	asked := make(chan *warder.Message, maxQuestions)
 	turns, more, done := make(chan *warder.Message), make(chan bool), make(chan struct{})
 	defer close(more) // also when yield panics
-	var err error // of the exchange; for who saw done closed
+	var err error     // of the exchange; for who saw done closed
 	go func() {
 		defer close(done)
 		_, err = l.exchange(ctx, req, hdr, asked, func(m *warder.Message, _ error) bool {

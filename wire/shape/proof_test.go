@@ -14,6 +14,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/tools/mcpschema"
 	"github.com/warder-mcp/warder/wire"
 	"github.com/warder-mcp/warder/wire/shape"
 )
@@ -23,22 +24,6 @@ import (
 var differences = []string{
 	"format_uri", "format_uri_template", "format_byte", "integer_form", "result_type", "result_of_method",
 	"envelope_closed", "id_form",
-}
-
-// schemaFolder finds the published schemas; the repository holds no copy.
-func schemaFolder(tb testing.TB) string {
-	tb.Helper()
-	for _, dir := range []string{os.Getenv("WARDER_MCP_SCHEMA"), "../../../shared/data/mcp-schema"} {
-		if dir == "" {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(dir, "2026-07-28.schema.json")); err == nil {
-			return dir
-		}
-	}
-	tb.Skip("NOT EXERCISED: agreement with the published JSON Schemas of the five revisions; " +
-		"set WARDER_MCP_SCHEMA to the folder that holds REVISION.schema.json")
-	return ""
 }
 
 // A judge compares Warder's verdict with the schema's and counts.
@@ -151,7 +136,7 @@ func newJudge(tb testing.TB, dir string, set *shape.Set, rev warder.Revision) *j
 // message of every revision, over generated instances and their systematic mutations.
 func TestPublished(t *testing.T) {
 	t.Parallel()
-	dir := schemaFolder(t)
+	dir := mcpschema.Folder(t)
 	set, err := shape.Load()
 	if err != nil {
 		t.Fatal(err)
@@ -439,7 +424,7 @@ func (j *judge) failures() {
 
 // FuzzPublished looks for a message that Warder admits and the published schema refuses.
 func FuzzPublished(f *testing.F) {
-	dir, set := schemaFolder(f), load(f)
+	dir, set := mcpschema.Folder(f), load(f)
 	var judges []*judge
 	var cases [][]methodCase
 	for _, rev := range warder.Revisions() {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/tools/mcpschema"
 )
 
 const schemas2025 = `{"$schema":"https://json-schema.org/draft/2020-12/schema","$defs":{
@@ -64,13 +65,7 @@ func TestGenerateRefuses(t *testing.T) {
 // TestFresh proves that the committed tables are what the generator makes of the published schemas.
 func TestFresh(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("WARDER_MCP_SCHEMA")
-	if dir == "" {
-		dir = "../../../../shared/data/mcp-schema"
-	}
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("NOT EXERCISED: freshness of wire/shape/tables; set WARDER_MCP_SCHEMA to the folder that holds REVISION.schema.json")
-	}
+	dir := mcpschema.Folder(t)
 	out := t.TempDir()
 	if err := run(dir, out); err != nil {
 		t.Fatal(err)
