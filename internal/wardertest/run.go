@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,35 +79,40 @@ func (c *testCase) run(t *testing.T, off bool, breaks func(*Gateway)) (problems 
 			all = append(all, []run{one})
 		}
 	}
-	for _, runs := range all {
-		problems = append(problems, c.runAt(t, runs, off, breaks)...)
+	var closing sync.WaitGroup // closing takes longer than trying
+	late := make([]string, len(all))
+	for i, runs := range all {
+		r := c.open(t, off)
+		if breaks != nil {
+			breaks(&Gateway{Data: r.dir, Server: r.server, App: r.app})
+		}
+		for _, one := range runs {
+			if p := r.try(one.door, one.rev); p != "" {
+				problems = append(problems, fmt.Sprintf("%s, %s: %s", one.door, one.rev, p))
+			}
+		}
+		closing.Go(func() { late[i] = r.finish(off || breaks != nil) })
+	}
+	closing.Wait()
+	for _, p := range late {
+		if p != "" {
+			problems = append(problems, p)
+		}
 	}
 	return problems
 }
 
-// runAt builds one gateway and tries the runs there.
-func (c *testCase) runAt(t *testing.T, runs []run, off bool, breaks func(*Gateway)) (problems []string) {
-	t.Helper()
-	r := c.open(t, off)
-	if breaks != nil {
-		breaks(&Gateway{Data: r.dir, Server: r.server, App: r.app})
+// finish closes the gateway and reads its trail. What is broken may not close well, nor have recorded.
+func (r *runner) finish(broken bool) string {
+	err := r.app.Close(context.WithoutCancel(r.t.Context()))
+	switch {
+	case broken:
+		return ""
+	case err != nil:
+		return "close: " + err.Error()
+	default:
+		return r.audited()
 	}
-	for _, one := range runs {
-		if p := r.try(one.door, one.rev); p != "" {
-			problems = append(problems, fmt.Sprintf("%s, %s: %s", one.door, one.rev, p))
-		}
-	}
-	err := r.app.Close(context.WithoutCancel(t.Context()))
-	if breaks != nil {
-		return problems // what is broken may also not close well, and not have recorded
-	}
-	if err != nil {
-		t.Errorf("close: %v", err)
-	}
-	if p := r.audited(); p != "" && !off {
-		problems = append(problems, p)
-	}
-	return problems
 }
 
 // open builds the gateway and the server behind it.

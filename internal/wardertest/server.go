@@ -21,6 +21,7 @@ type server struct {
 	mu      sync.Mutex
 	list    string                   // the tools it offers now, a JSON array
 	seen    strings.Builder          // messages and headers that reached it since forget
+	runs    int                      // begun so far
 	streams map[*stream]bool         // streams for messages outside calls
 	waiting map[string]chan struct{} // questions of sessions by id, closed by their answer
 	broken  bool                     // every list fails
@@ -68,6 +69,7 @@ func (s *server) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen.Reset()
+	s.runs++
 }
 
 // saw is everything that reached the server in this run.
