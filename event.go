@@ -63,4 +63,7 @@ type EventPrincipal struct {
 	Client  string `json:"client,omitempty"`
 	Agent   string `json:"agent,omitempty"`
 	TokenID string `json:"token_id,omitempty"`
+
+	Groups []string `json:"groups,omitempty"` // what the issuer vouched for: policy decided on it
+	Scopes []string `json:"scopes,omitempty"`
 }

@@ -22,10 +22,9 @@ func explainCommand() *cobra.Command {
 		Short: "Explain how an exchange was decided, by which rules, and what would change it",
 		Long: "Explain reads the audit trail: what was asked, which controls ran and what each said. It then puts the\n" +
 			"question to the policies of the configuration once more, names every policy that had a say, and\n" +
-			"searches for single changes that turn the decision around. The trail does not keep a principal's\n" +
-			"groups and scopes: give them with --groups and --scopes. Arguments are known only when\n" +
-			"record.capture is on.",
-		Example: "  warder explain 01KATZ3V9FQ2M8 --groups people",
+			"searches for single changes that turn the decision around. With --groups and --scopes it\n" +
+			"judges as if the principal had those. Arguments are known only when record.capture is on.",
+		Example: "  warder explain 01KATZ3V9FQ2M8\n  warder explain 01KATZ3V9FQ2M8 --groups people",
 		GroupID: "look",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -31,14 +31,14 @@ type judge struct {
 	policies *cedar.Engine
 	chain    *proxy.Chain
 	servers  map[string]*warder.Server
-	groups   []string // what the trail does not keep of a principal
+	groups   []string // instead of those of the record; nil: those of the record
 	scopes   []string
 }
 
-// principalFlags adds the flags for what the trail does not keep of a principal.
+// principalFlags adds the flags that judge a record as if its principal were another.
 func principalFlags(cmd *cobra.Command, groups, scopes *[]string) {
-	cmd.Flags().StringSliceVar(groups, "groups", nil, "groups of the principal, which the trail does not keep")
-	cmd.Flags().StringSliceVar(scopes, "scopes", nil, "scopes of the principal, which the trail does not keep")
+	cmd.Flags().StringSliceVar(groups, "groups", nil, "Judge as if the principal had these groups")
+	cmd.Flags().StringSliceVar(scopes, "scopes", nil, "Judge as if the principal had these scopes")
 }
 
 func newJudge(cfg *config.Config, reg *registry.Registry, groups, scopes []string) (*judge, error) {
@@ -113,6 +113,12 @@ func (j *judge) principal(e *warder.Event) *warder.Principal {
 	if e.Principal != nil {
 		p.Issuer, p.Subject, p.Tenant = e.Principal.Issuer, e.Principal.Subject, e.Principal.Tenant
 		p.Client, p.Agent, p.TokenID = e.Principal.Client, e.Principal.Agent, e.Principal.TokenID
+		if j.groups == nil {
+			p.Groups = e.Principal.Groups
+		}
+		if j.scopes == nil {
+			p.Scopes = e.Principal.Scopes
+		}
 	}
 	return p
 }

@@ -23,7 +23,7 @@ func replayCommand() *cobra.Command {
 			"input and access of another configuration, and lists those that would end otherwise. Nothing is sent\n" +
 			"to a server. Transport, tokens and rates are not judged again; definitions are those last seen.\n\n" +
 			"Exit code 5 means that something that was allowed would be refused.",
-		Example: "  warder replay --with new.yaml --since 24h --groups people",
+		Example: "  warder replay --with new.yaml --since 24h",
 		GroupID: "look",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -115,6 +115,8 @@ func (w *encoder) principal(p *warder.EventPrincipal) {
 	w.text("client", p.Client, false)
 	w.text("agent", p.Agent, false)
 	w.text("token_id", p.TokenID, false)
+	w.list("groups", p.Groups)
+	w.list("scopes", p.Scopes)
 	w.b = append(w.b, '}')
 }
 

@@ -42,6 +42,7 @@ func describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exchange, m m
 		*p = warder.EventPrincipal{
 			Issuer: x.Principal.Issuer, Subject: x.Principal.Subject, Tenant: x.Principal.Tenant,
 			Client: x.Principal.Client, Agent: x.Principal.Agent, TokenID: clean(x.Principal.TokenID, maxTarget),
+			Groups: x.Principal.Groups, Scopes: x.Principal.Scopes,
 		}
 		e.Principal = p
 	}

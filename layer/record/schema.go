@@ -176,6 +176,8 @@ func fieldDocs() map[string]string {
 		"principal.client":      "OAuth client",
 		"principal.agent":       "agent acting for the subject",
 		"principal.token_id":    "id or digest of the token, never the token",
+		"principal.groups":      "groups the issuer vouched for",
+		"principal.scopes":      "scopes the token was granted",
 		"endpoint":              "name in the URL: a server or a group",
 		"server":                "server behind the endpoint",
 		"method":                "MCP method",
