@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/wire"
@@ -43,30 +44,86 @@ func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Wri
 		return err
 	}
 	defer p.shut()
-	lines := wire.NewLineReader(r, int64(g.cfg.RequestBytes))
-	for ctx.Err() == nil && g.stop.Err() == nil {
-		raw, err := lines.Next()
-		switch {
-		case errors.Is(err, io.EOF):
-			p.endStreams(errSessionEnded) // they would never end by themselves
-			p.calls.Wait()
-			return nil
-		case err != nil:
-			f := g.begin(p.door, endpoint, p.conn())
-			failure := asError(ctx, err)
-			p.fail(f, failure)
-			f.finish(ctx, failure)
-			var e *warder.Error
-			if !errors.As(err, &e) {
-				return err
+	for lines := readLines(ctx, r, int64(g.cfg.RequestBytes)); ; {
+		select {
+		case l := <-lines:
+			if errors.Is(l.err, io.EOF) {
+				p.endStreams(errSessionEnded) // they would never end by themselves
+				p.drain(ctx)
+				return nil
 			}
-			continue // a line that was too long was skipped whole
-		}
-		if len(raw) > 0 {
-			p.take(ctx, p.conn(), bytesClone(raw))
+			if l.err != nil {
+				if err := p.unreadable(ctx, l.err); err != nil {
+					return err
+				}
+			} else if len(l.raw) > 0 {
+				p.take(ctx, p.conn(), l.raw)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-g.stop.Done():
+			return nil
 		}
 	}
-	return context.Cause(ctx)
+}
+
+// A rawLine is one line of a pipe, or why there is none.
+type rawLine struct {
+	raw []byte
+	err error
+}
+
+// readLines reads in a goroutine of its own, since a read of a pipe cannot be interrupted: the door must
+// end with its context all the same. The goroutine ends with the pipe, or at its next line.
+func readLines(ctx context.Context, r io.Reader, limit int64) <-chan rawLine {
+	out := make(chan rawLine)
+	go func() {
+		lines := wire.NewLineReader(r, limit)
+		for {
+			raw, err := lines.Next()
+			select {
+			case out <- rawLine{bytesClone(raw), err}:
+			case <-ctx.Done():
+				return
+			}
+			var e *warder.Error
+			if err != nil && !errors.As(err, &e) {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// unreadable answers a line that was too long, which was skipped whole, or returns why the pipe is
+// broken.
+func (p *pipe) unreadable(ctx context.Context, err error) error {
+	f := p.g.begin(p.door, p.endpoint, p.conn())
+	failure := asError(ctx, err)
+	p.fail(f, failure)
+	f.finish(ctx, failure)
+	var e *warder.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return nil
+}
+
+// drain waits for the running calls of a client that has said all it had to say.
+func (p *pipe) drain(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		p.calls.Wait()
+		close(done)
+	}()
+	limit := time.NewTimer(p.g.cfg.DrainTimeout)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+	case <-ctx.Done():
+	case <-p.g.stop.Done():
+	}
 }
 
 func (g *Gate) newPipe(ctx context.Context, door warder.Door, endpoint string, conn func() warder.Conn) *pipe {
