@@ -184,7 +184,7 @@ func (s *session) settle(x *warder.Exchange) {
 // abandon closes the session of an initialize that failed.
 func (f *flow) abandon(failure *warder.Error) *warder.Error {
 	x := f.x
-	if failure == nil || x.Parent != nil || f.sess == nil || x.Request.Method != wire.MethodInitialize {
+	if failure == nil || x.Parent != nil || f.sess == nil || x.Request.Method != wire.MethodInitialize || x.Revision.Modern() {
 		return failure
 	}
 	if f.sess.id == "" { // the one session of a pipe stays for another try

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -214,7 +216,7 @@ func (f *flow) part(ctx context.Context, b *Backend, first *warder.Message) part
 		}
 		p.err = child.carry(ctx)
 		if p.err == nil && size > f.g.limits.Bytes { // all pages become one message
-			p.err = warder.Fail(warder.CodeUpstreamFailed, "list_too_large", nil)
+			p.answers, p.err = nil, warder.Fail(warder.CodeUpstreamFailed, "list_too_large", nil)
 		}
 		child.finish(ctx, p.err)
 		if p.err != nil || len(p.answers) == 0 {
@@ -288,27 +290,49 @@ func (f *flow) sendRaw(ctx context.Context, raw []byte) *warder.Error {
 
 // joinList merges the lists of the servers; one that fails costs only its own entries.
 func (f *flow) joinList(ctx context.Context, parts []part, key string) *warder.Error {
-	items := []byte("[")
-	failed := 0
-	for _, p := range parts {
-		if p.err != nil {
-			failed++
-		}
-		for _, answer := range p.answers {
-			for _, item := range wire.At(answer, answer.Result.Get(key)).Elements() {
-				items = append(comma(items), f.named(p.back, key, item)...)
-			}
-		}
-	}
-	if failed == len(parts) {
+	items := f.fit(parts, key)
+	if !slices.ContainsFunc(parts, func(p part) bool { return p.err == nil }) {
 		return firstError(parts)
 	}
-	result := append([]byte(`{"`+key+`":`), items...)
+	result := append([]byte(`{"`+key+`":[`), bytes.Join(items, []byte{','})...)
 	result = append(result, ']')
 	if f.x.Revision.Modern() {
 		result = append(result, `,"resultType":"complete","ttlMs":0,"cacheScope":"private"`...)
 	}
 	return f.sendRaw(ctx, wire.Response(f.x.Request.IDBytes(), append(result, '}')))
+}
+
+// fit returns the entries of each server that has any. When all together are more than a message may be,
+// the servers with the longest lists are left out: their flood does not cost the others their entries.
+func (f *flow) fit(parts []part, key string) [][]byte {
+	const envelope = 4096 // what stands around the entries
+	lists := make([][]byte, len(parts))
+	total := int64(envelope)
+	for i, p := range parts {
+		list := []byte("[") // for comma; dropped below
+		for _, answer := range p.answers {
+			for _, item := range wire.At(answer, answer.Result.Get(key)).Elements() {
+				list = append(comma(list), f.named(p.back, key, item)...)
+			}
+		}
+		lists[i] = list[1:]
+		total += int64(len(list))
+	}
+	for total > f.g.limits.Bytes {
+		longest := 0
+		for i := range lists {
+			if len(lists[i]) > len(lists[longest]) {
+				longest = i
+			}
+		}
+		if len(lists[longest]) == 0 {
+			break
+		}
+		total -= int64(len(lists[longest]))
+		lists[longest] = nil
+		parts[longest].err = warder.Fail(warder.CodeUpstreamFailed, "list_too_large", nil)
+	}
+	return slices.DeleteFunc(lists, func(list []byte) bool { return len(list) == 0 })
 }
 
 // named prefixes a tool or prompt with its server and remembers where a resource lives.

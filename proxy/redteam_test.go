@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -212,5 +213,287 @@ func TestAttackSubscriptionsBeyondAMessage(t *testing.T) {
 	}
 	if got := text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", head, `{"jsonrpc":"2.0","id":"p","method":"ping"}`)); !strings.Contains(got, `"result"`) {
 		t.Errorf("ping afterwards: %s", got)
+	}
+}
+
+// One caller's hanging calls must leave room for everybody else.
+func TestAttackCallerTakesEveryPlace(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	s := &stateless{answer: func(_ string, m *warder.Message, _ http.ResponseWriter) string {
+		if m.Target == "hang" {
+			<-release
+		}
+		return `{"resultType":"complete","content":[]}`
+	}}
+	a := attack(t, Config{Concurrent: 4 * seatShare}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	head := map[string]string{"Mcp-Protocol-Version": "2026-07-28"}
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer close(release)
+	for i := range 4 {
+		work.Go(func() {
+			a.do(t, http.MethodPost, "/mcp/s", "mallory", head, modern(fmt.Sprint(i), "tools/call", `"name":"hang","arguments":{}`))
+		})
+	}
+	eventually(t, "four calls hang", func() bool { return s.asked(wire.MethodToolsCall) == 4 })
+	resp := a.do(t, http.MethodPost, "/mcp/s", "mallory", head, modern("9", "tools/call", `"name":"fast","arguments":{}`))
+	if body := text(t, resp); resp.StatusCode != http.StatusTooManyRequests || !strings.Contains(body, "too_many_exchanges_of_caller") {
+		t.Errorf("fifth call of mallory: %d %s", resp.StatusCode, body)
+	}
+	resp = a.do(t, http.MethodPost, "/mcp/s", "ada", head, modern("1", "tools/call", `"name":"fast","arguments":{}`))
+	if body := text(t, resp); resp.StatusCode != http.StatusOK || !strings.Contains(body, `"result"`) {
+		t.Errorf("call of ada: %d %s", resp.StatusCode, body)
+	}
+}
+
+// unsteady is an observer that panics over one control decision of a call.
+type unsteady struct{}
+
+func (unsteady) Started(*warder.Exchange) {}
+
+func (unsteady) Decided(x *warder.Exchange, phase warder.Phase, _ *warder.Decision, _ time.Duration) {
+	if phase == warder.PhaseRequest && x.Target() == "boom" {
+		panic("unsteady")
+	}
+}
+
+// A panic outside controls, in a goroutine of a pipe or of a group's part, costs one exchange.
+func TestAttackPanicEndsOneExchange(t *testing.T) {
+	t.Parallel()
+	s := &stateless{}
+	allow := control(func(*warder.Exchange) warder.Decision { return warder.Continue() })
+	a := attack(t, Config{}, allow, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	a.chain.observer = unsteady{}
+	in, out := io.Pipe()
+	lines, answers := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- a.Stdio(t.Context(), "s", in, answers) }()
+	read := wire.NewLineReader(lines, 1<<20)
+	for _, c := range []struct{ target, want string }{{"boom", `"internal"`}, {"fine", `"result"`}} {
+		_, _ = io.WriteString(out, modern("1", "tools/call", `"name":"`+c.target+`","arguments":{}`)+"\n")
+		line, err := read.Next()
+		if err != nil || !strings.Contains(string(line), c.want) {
+			t.Errorf("%s: %s %v", c.target, line, err)
+		}
+	}
+	_ = out.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := a.Running(); n != 0 {
+		t.Errorf("%d exchanges still run", n)
+	}
+}
+
+// A client that does not read its answer must not hold the exchange for ever.
+func TestAttackClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", 3<<20)
+	s := &stateless{answer: func(string, *warder.Message, http.ResponseWriter) string {
+		return `{"resultType":"complete","content":[{"type":"text","text":"` + large + `"}]}`
+	}}
+	a := attack(t, Config{WriteTimeout: 300 * time.Millisecond}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	door := httptest.NewUnstartedServer(a.HTTP())
+	door.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
+			_ = tcp.SetWriteBuffer(4096)
+		}
+	}
+	door.Start()
+	t.Cleanup(door.Close)
+	c, err := net.Dial("tcp", door.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.(*net.TCPConn).SetReadBuffer(4096)
+	body := modern("1", "tools/call", `"name":"x","arguments":{}`)
+	_, _ = fmt.Fprintf(c, "POST /mcp/s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nMcp-Protocol-Version: 2026-07-28\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	eventually(t, "the server is asked", func() bool { return s.asked(wire.MethodToolsCall) == 1 })
+	eventually(t, "the exchange ends", func() bool { return a.Running() == 0 })
+}
+
+// All streams of all sessions together keep a bounded number of bytes for clients that come back.
+func TestAttackReplayMemory(t *testing.T) {
+	t.Parallel()
+	st := NewSessions(SessionConfig{}, time.Now)
+	s, failure := st.open("mallory", "s")
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	r := s.stream(false)
+	for range 5 {
+		r.add(make([]byte, maxReplayBytes/2), -1)
+	}
+	if got := st.held.Load(); got <= 0 || got > maxReplayBytes {
+		t.Errorf("one stream holds %d bytes, want at most %d", got, maxReplayBytes)
+	}
+	elsewhere := maxReplayTotal - st.held.Load()
+	st.held.Add(elsewhere)
+	if raw := r.add([]byte("one more"), -1); !strings.Contains(string(raw), "one more") {
+		t.Errorf("the event itself is lost: %q", raw)
+	}
+	if got := st.held.Load(); got != elsewhere {
+		t.Errorf("beyond the bound %d bytes are held, want %d", got, elsewhere)
+	}
+	r.add([]byte("later"), -1)
+	r.end()
+	r.drop()
+	if got := st.held.Load(); got != 0 && got != elsewhere {
+		t.Errorf("after the stream %d bytes are held, want %d", got, elsewhere)
+	}
+}
+
+// Headers that no control has compared with the message do not reach a server that may act on them.
+func TestAttackMirroredHeadersOfOldClients(t *testing.T) {
+	t.Parallel()
+	s := &stateless{}
+	a := attack(t, Config{}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	id := a.open(t, "s", "ada")
+	text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id, "Mcp-Param-Region": "forged", "Cookie": "a=b"},
+		`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"x","arguments":{"region":"eu"}}}`))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, h := range s.head {
+		for _, name := range []string{"Mcp-Param-Region", "Cookie", "Authorization", "Mcp-Session-Id"} {
+			if got := h.Get(name); got != "" {
+				t.Errorf("%s reached the server with %s: %q", s.seen[i], name, got)
+			}
+		}
+	}
+}
+
+// Knowing the id of a session gives no power over it: the stream of its owner goes on, and its ids and
+// questions are untouched.
+func TestAttackStreamOfAnother(t *testing.T) {
+	t.Parallel()
+	s := &stateless{}
+	var sessions *Sessions
+	own := control(func(x *warder.Exchange) warder.Decision {
+		if owner, ok := sessions.Owner(x.Session); x.Session != "" && (!ok || owner != x.Principal.Key()) {
+			return warder.Refuse(warder.CodeNoSession, "session_of_another", "")
+		}
+		return warder.Continue()
+	})
+	a := attack(t, Config{KeepAlive: 20 * time.Millisecond}, own, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	sessions = a.sessions
+	head := map[string]string{"Mcp-Session-Id": a.open(t, "s", "ada")}
+	stream := a.do(t, http.MethodGet, "/mcp/s", "ada", head, "")
+	if stream.StatusCode != http.StatusOK {
+		t.Fatalf("stream of ada: %d", stream.StatusCode)
+	}
+	for range 3 {
+		if resp := a.do(t, http.MethodGet, "/mcp/s", "mallory", head, ""); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("stream of mallory: %d", resp.StatusCode)
+		}
+		if resp := a.do(t, http.MethodDelete, "/mcp/s", "mallory", head, ""); resp.StatusCode != http.StatusNotFound {
+			t.Errorf("delete of mallory: %d", resp.StatusCode)
+		}
+	}
+	buf := make([]byte, 4096)
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		if _, err := stream.Body.Read(buf); err != nil {
+			t.Fatalf("the stream of ada ended: %v", err)
+		}
+	}
+}
+
+// A server that never ends its list costs its own entries, not the memory of the gateway.
+func TestAttackEndlessList(t *testing.T) {
+	t.Parallel()
+	page := 0
+	endless := &stateless{}
+	endless.answer = func(string, *warder.Message, http.ResponseWriter) string {
+		page++
+		return fmt.Sprintf(`{"resultType":"complete","ttlMs":0,"cacheScope":"private","nextCursor":"%d","tools":[{"name":"t%d","description":%q,"inputSchema":{}}]}`,
+			page, page, strings.Repeat("x", 40<<10))
+	}
+	honest := &stateless{answer: func(string, *warder.Message, http.ResponseWriter) string {
+		return `{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[{"name":"good","inputSchema":{}}]}`
+	}}
+	a := attack(t, Config{MessageBytes: 64 << 10, ResponseBytes: 256 << 10}, nil, []string{"endless", "honest"},
+		map[string]http.HandlerFunc{"endless": endless.serve, "honest": honest.serve})
+	body := text(t, a.do(t, http.MethodPost, "/mcp/all", "ada", map[string]string{"Mcp-Protocol-Version": "2026-07-28"}, modern("1", "tools/list", "")))
+	if !strings.Contains(body, "honest__good") {
+		t.Errorf("the list is %.300s", body)
+	}
+	if n := endless.asked(wire.MethodToolsList); n > 3 {
+		t.Errorf("%d pages were read", n)
+	}
+	f := a.begin(warder.DoorHTTP, "endless", warder.Conn{})
+	f.x.Principal, f.x.Revision = &warder.Principal{Subject: "ada"}, warder.Revision20260728
+	f.x.Request = &warder.Message{}
+	if _, err := a.List(t.Context(), f.x, wire.MethodToolsList); err == nil {
+		t.Error("an endless list was taken")
+	}
+	if n := endless.asked(wire.MethodToolsList); n > 12 {
+		t.Errorf("%d pages were read", n)
+	}
+	f.finish(t.Context(), nil)
+}
+
+// A suspended call goes on at the server that it was judged for, and for nobody else.
+func TestAttackSuspendedCallElsewhere(t *testing.T) {
+	t.Parallel()
+	l := newLot(time.Minute)
+	c := &parkedCall{id: "x", owner: "ada", server: "a", cancel: func(error) {}}
+	if !l.put(c) {
+		t.Fatal("not parked")
+	}
+	if l.take("x", "ada", "b") != nil || l.take("x", "mallory", "a") != nil {
+		t.Error("taken at another server or by another caller")
+	}
+	if l.take("x", "ada", "a") != c {
+		t.Error("not there for its owner")
+	}
+}
+
+// Questions of calls that ended do not use up the room for those of later ones.
+func TestAttackQuestionsOfEndedCalls(t *testing.T) {
+	t.Parallel()
+	s := &stateless{answer: func(string, *warder.Message, http.ResponseWriter) string {
+		return `{"resultType":"input_required","inputRequests":{"q":{"method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}}}}}}`
+	}}
+	a := attack(t, Config{CallTimeout: 20 * time.Millisecond}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	id := a.open(t, "s", "ada")
+	for i := range maxQuestions + 2 {
+		body := text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id},
+			fmt.Sprintf(`{"jsonrpc":"2.0","id":"c%d","method":"tools/call","params":{"name":"x","arguments":{}}}`, i)))
+		if !strings.Contains(body, "elicitation/create") {
+			t.Fatalf("call %d: %s", i, body)
+		}
+	}
+}
+
+// A stateless message cannot touch what a session is, whatever its method says.
+func TestAttackStatelessInitialize(t *testing.T) {
+	t.Parallel()
+	s := &stateless{}
+	a := attack(t, Config{}, control(func(x *warder.Exchange) warder.Decision {
+		if x.Revision.Modern() && x.Request.Method == wire.MethodInitialize {
+			return warder.Refuse(warder.CodeUnknownMethod, "unknown_method", "")
+		}
+		return warder.Continue()
+	}), []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	in, out := io.Pipe()
+	lines, answers := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- a.Stdio(t.Context(), "all", in, answers) }()
+	read := wire.NewLineReader(lines, 1<<20)
+	for _, c := range []struct{ send, want string }{
+		{`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`, `"protocolVersion":"2025-06-18"`},
+		{modern("2", "initialize", `"protocolVersion":"2025-06-18","capabilities":{"sampling":{}},"clientInfo":{"name":"c","version":"1"}`), `"error"`},
+		{`{"jsonrpc":"2.0","id":3,"method":"ping"}`, `"result":{}`},
+	} {
+		_, _ = io.WriteString(out, c.send+"\n")
+		line, err := read.Next()
+		if err != nil || !strings.Contains(string(line), c.want) {
+			t.Errorf("%s: %s %v", c.send, line, err)
+		}
+	}
+	_ = out.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

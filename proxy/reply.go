@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -228,6 +229,9 @@ func (p *reply) fail(f *flow, e *warder.Error) {
 		}
 		return
 	}
+	if p.written {
+		return // the answer itself could not be written
+	}
 	h := p.w.Header()
 	challenge(h, e)
 	if e.Code == warder.CodeMethodNotAllowed {
@@ -250,24 +254,13 @@ func challenge(h http.Header, e *warder.Error) {
 		return
 	}
 	v, sep := a.Scheme, " "
-	for _, kv := range [...][2]string{{"error", a.Error}, {"scope", joinScopes(a.Scopes)}, {"resource_metadata", a.ResourceMetadata}} {
+	for _, kv := range [...][2]string{{"error", a.Error}, {"scope", strings.Join(a.Scopes, " ")}, {"resource_metadata", a.ResourceMetadata}} {
 		if kv[1] != "" {
 			v += sep + kv[0] + `="` + kv[1] + `"`
 			sep = ", "
 		}
 	}
 	h["Www-Authenticate"] = []string{v}
-}
-
-func joinScopes(scopes []string) string {
-	out := ""
-	for i, s := range scopes {
-		if i > 0 {
-			out += " "
-		}
-		out += s
-	}
-	return out
 }
 
 // close ends the stream. Nothing is written after it: the writer belongs to the next request then.
