@@ -241,10 +241,16 @@ func (e *Engine) Authorize(_ context.Context, r *access.Request) (access.Decisio
 	}
 	sl := s.slice(principal, resource, a)
 	d := s.decide(sl, principal, resource, a, r)
-	if d.Reason == reasonNoPermit && r.Principal.Transport != "stdio" {
-		d.Scopes = s.missingScopes(sl, resource, a, r)
-	}
+	d.Scopes = s.scopesMissing(d, sl, resource, a, r)
 	return d, nil
+}
+
+// scopesMissing returns the scopes that alone are missing; nil for a peer that cannot get any.
+func (s *set) scopesMissing(d access.Decision, sl *slice, resource *subject, a action, r *access.Request) []string {
+	if d.Reason != reasonNoPermit || r.Principal.Transport == "stdio" {
+		return nil
+	}
+	return s.missingScopes(sl, resource, a, r)
 }
 
 // resolve finds the entities of a request. The action's bit is zero if the schema does not know it.
@@ -321,7 +327,8 @@ func failures(diag cedar.Diagnostic) string {
 	return b.String()
 }
 
-// Possible reports whether some arguments could be permitted.
+// Possible reports whether some arguments could be permitted, now or with the scopes that a permit names
+// (@scopes): who lacks nothing but those must be told so by the final decision.
 func (e *Engine) Possible(_ context.Context, r *access.Request) (bool, error) {
 	s := e.current.Load()
 	k := visibleKey{r.Principal, r.Resource, r.Context.Door, r.Context.Endpoint, r.Context.Revision}
@@ -335,14 +342,16 @@ func (e *Engine) Possible(_ context.Context, r *access.Request) (bool, error) {
 	if err != nil || a.bit == 0 {
 		return false, err
 	}
-	d := s.decide(s.newSlice(principal, resource, a, true), principal, resource, a, r)
+	sl := s.newSlice(principal, resource, a, true)
+	d := s.decide(sl, principal, resource, a, r)
 	if d.Reason == reasonError {
 		return false, fmt.Errorf("authorize: %s", d.Detail)
 	}
+	yes := d.Allow || s.scopesMissing(d, sl, resource, a, r) != nil
 	if remember {
-		s.visible.put(k, visibleAnswer{d.Allow, r.Context.Now.Add(visibleFor)})
+		s.visible.put(k, visibleAnswer{yes, r.Context.Now.Add(visibleFor)})
 	}
-	return d.Allow, nil
+	return yes, nil
 }
 
 // actionOf is the action that Visible asks about for a kind of resource; others are not remembered.
