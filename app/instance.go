@@ -138,11 +138,11 @@ func (in *instance) resource(name, configured string) string {
 // lifecycle writes what happens to a server to the audit trail.
 func (a *App) lifecycle(server string) func(string, ...slog.Attr) {
 	return func(event string, attrs ...slog.Attr) {
-		detail := event
+		words := []string{event}
 		for _, at := range attrs {
-			detail += " " + at.String()
+			words = append(words, at.String())
 		}
-		e := warder.Event{ID: warder.NewID(a.opt.Now()), Time: a.opt.Now().UTC(), Type: warder.EventLifecycle, Server: server, Detail: detail}
+		e := warder.Event{ID: warder.NewID(a.opt.Now()), Time: a.opt.Now().UTC(), Type: warder.EventLifecycle, Server: server, Detail: strings.Join(words, " ")}
 		if err := a.services.trail.Emit(e); err != nil {
 			a.opt.Log.Error("record event", slog.String("server", server), slog.Any("error", err))
 		}

@@ -72,7 +72,7 @@ func (a *App) open(ctx context.Context, lc *config.Listener, in *instance, srv *
 	a.doors = append(a.doors, &door{listener: l, server: srv})
 	a.work.Go(func() {
 		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.opt.Log.Error("serve", slog.String("address", addr), slog.Any("error", err))
+			a.opt.Log.ErrorContext(ctx, "serve", slog.String("address", addr), slog.Any("error", err))
 		}
 	})
 	return addr, nil

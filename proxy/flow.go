@@ -116,8 +116,7 @@ func droppable(c warder.Code) bool {
 
 // asError gives every failure of the way a code.
 func asError(ctx context.Context, err error) *warder.Error {
-	var e *warder.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*warder.Error](err); ok {
 		return e
 	}
 	cause := err
@@ -288,7 +287,7 @@ func (f *flow) relay(ctx context.Context, link upstream.Link, m *warder.Message)
 // session takes no more.
 func (f *flow) pose(m *warder.Message, q question) *warder.Message {
 	var out *warder.Message
-	_, ok := f.sess.ask(func(id []byte) question {
+	ok := f.sess.ask(func(id []byte) question {
 		var err error
 		if out, err = wire.WithID(m, id, f.g.limits); err != nil {
 			out = nil

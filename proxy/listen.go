@@ -5,6 +5,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/warder-mcp/warder"
@@ -23,14 +24,11 @@ func (g *Gate) listenRequest(s *session) *warder.Message {
 	params := `{"notifications":{"toolsListChanged":true,"promptsListChanged":true,"resourcesListChanged":true`
 	if uris := s.subscriptions(); len(uris) > 0 {
 		slices.Sort(uris)
-		params += `,"resourceSubscriptions":[`
+		quoted := make([]string, len(uris))
 		for i, u := range uris {
-			if i > 0 {
-				params += ","
-			}
-			params += string(wire.Quote(u))
+			quoted[i] = string(wire.Quote(u))
 		}
-		params += "]"
+		params += `,"resourceSubscriptions":[` + strings.Join(quoted, ",") + "]"
 	}
 	m, err := wire.Decode(wire.Request(id, wire.MethodListen, []byte(params+"}}")), g.limits)
 	if err != nil {

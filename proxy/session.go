@@ -58,20 +58,21 @@ type question struct {
 // An inflight request can be cancelled by the client.
 type inflight struct{ cancel context.CancelCauseFunc }
 
-// ask remembers a question and returns the JSON-RPC id under which the client will answer it.
-func (s *session) ask(q func(id []byte) question) (id []byte, ok bool) {
+// ask remembers the question that q makes for the JSON-RPC id under which the client will answer it;
+// false if too many are open.
+func (s *session) ask(q func(id []byte) question) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.questions) >= maxQuestions {
-		return nil, false
+		return false
 	}
 	s.lastAsk++
-	id = strconv.AppendQuote(nil, "warder-"+strconv.FormatUint(s.lastAsk, 10))
+	id := strconv.AppendQuote(nil, "warder-"+strconv.FormatUint(s.lastAsk, 10))
 	if s.questions == nil {
 		s.questions = make(map[string]question)
 	}
 	s.questions[string(id)] = q(id)
-	return id, true
+	return true
 }
 
 // question returns the open question with this id.

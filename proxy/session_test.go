@@ -102,7 +102,7 @@ func TestSessionWithdrawnQuestion(t *testing.T) {
 	s := &session{}
 	var link, other any = new(int), new(int)
 	for _, l := range []any{link, other} {
-		if _, ok := s.ask(func([]byte) question { return question{link: l, serverID: []byte("7")} }); !ok {
+		if !s.ask(func([]byte) question { return question{link: l, serverID: []byte("7")} }) {
 			t.Fatal("question not taken")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,7 +41,7 @@ func (g *Gate) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Wri
 	defer cancel(nil)
 	p := g.newPipe(ctx, warder.DoorStdio, endpoint, func() warder.Conn { return warder.Conn{} })
 	p.write = func(raw []byte) error {
-		_, err := w.Write(append(raw[:len(raw):len(raw)], '\n'))
+		_, err := w.Write(append(slices.Clip(raw), '\n'))
 		return err
 	}
 	defer p.shut()
@@ -102,8 +103,7 @@ func (p *pipe) unreadable(ctx context.Context, err error) error {
 	failure := asError(ctx, err)
 	p.fail(f, failure)
 	f.finish(ctx, failure)
-	var e *warder.Error
-	if !errors.As(err, &e) {
+	if _, ok := errors.AsType[*warder.Error](err); !ok {
 		return err
 	}
 	return nil

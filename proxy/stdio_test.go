@@ -20,7 +20,7 @@ type line struct {
 	done chan error
 }
 
-func (r *rig) stdio(cfgEndpoint string) *line {
+func (r *rig) stdio() *line {
 	toGate, in := io.Pipe()
 	out, fromGate := io.Pipe()
 	l := &line{t: r.t, in: in, out: make(chan string, 1024), done: make(chan error, 1)}
@@ -30,7 +30,7 @@ func (r *rig) stdio(cfgEndpoint string) *line {
 		_ = in.Close() // the door ends with it
 	})
 	go func() {
-		l.done <- r.g.Stdio(ctx, cfgEndpoint, toGate, fromGate)
+		l.done <- r.g.Stdio(ctx, "s", toGate, fromGate)
 		_ = fromGate.Close() // ends the reader
 	}()
 	go func() {
@@ -85,7 +85,7 @@ func TestStdioEndDrains(t *testing.T) {
 	t.Parallel()
 	s := newTalker("slow")
 	r := newRig(t, Config{}, []string{"s"}, one(s))
-	l := r.stdio("s")
+	l := r.stdio()
 	l.open(warder.Revision20250618)
 	l.say(callOf(1, "slow"))
 	l.want("notifications/progress")
@@ -118,7 +118,7 @@ func TestStdioCancellation(t *testing.T) {
 			t.Parallel()
 			s := newTalker("hang", "echo")
 			r := newRig(t, Config{}, []string{"s"}, one(s))
-			l := r.stdio("s")
+			l := r.stdio()
 			if tc.name == "session" {
 				l.open(warder.Revision20250618)
 			}
@@ -141,7 +141,7 @@ func TestStdioBounds(t *testing.T) {
 	t.Parallel()
 	s := newTalker("hang", "echo")
 	r := newRig(t, Config{RequestBytes: 4096}, []string{"s"}, one(s))
-	l := r.stdio("s")
+	l := r.stdio()
 	l.open(warder.Revision20250618)
 	l.say(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"x":"` + strings.Repeat("x", 8192) + `"}}}`)
 	l.want(`"too_large"`)
@@ -165,7 +165,7 @@ func TestStdioBatches(t *testing.T) {
 		t.Run(string(rev), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, Config{}, []string{"s"}, one(newTalker("echo")))
-			l := r.stdio("s")
+			l := r.stdio()
 			l.open(rev)
 			l.say(fmt.Sprintf(`[{"jsonrpc":"2.0","method":"notifications/roots/list_changed"},%s,%s]`, callOf(1, "echo"), callOf(2, "echo")))
 			if rev != warder.Revision20250326 {
