@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"strings"
@@ -152,9 +153,7 @@ func headers(plain []byte, modern bool) []probe {
 		"two sessions": {"Mcp-Session-Id": {"a", "b"}},
 	} {
 		h := ordinary(modern)
-		for k, v := range change {
-			h[k] = v
-		}
+		maps.Copy(h, change)
 		list = append(list, probe{name: "header " + how, body: plain, header: h})
 	}
 	return list

@@ -73,7 +73,7 @@ func open(t *testing.T, s kit.Setup) *kit.Gateway {
 }
 
 // start starts a program that ends with the test.
-func start(t *testing.T, s kit.Spec) *kit.Process {
+func start(t *testing.T, s kit.Spec) {
 	t.Helper()
 	p, err := kit.Start(context.Background(), s)
 	if err != nil {
@@ -84,7 +84,6 @@ func start(t *testing.T, s kit.Spec) *kit.Process {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 func freeAddress(t *testing.T) string {

@@ -25,7 +25,6 @@ type visit struct {
 	url, token string
 	bin, node  string
 	dir        string // for what the client writes
-	config     string // the gateway's
 }
 
 // A guest is a client that other people wrote, or a command of Warder's between one and a server. It
@@ -273,7 +272,7 @@ func inspector(era string) func(context.Context, visit) (string, error) {
 }
 
 // child is a transport to a program that speaks over stdio.
-func child(ctx context.Context, v visit, env []string, argv ...string) mcp.Transport {
+func child(ctx context.Context, env []string, argv ...string) mcp.Transport {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = nil
@@ -286,17 +285,17 @@ func mcpRemote(ctx context.Context, v visit) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return session(ctx, v, child(ctx, v, []string{"MCP_REMOTE_CONFIG_DIR=" + v.dir, "HOME=" + v.dir, "AUTH=Bearer " + v.token},
+	return session(ctx, v, child(ctx, []string{"MCP_REMOTE_CONFIG_DIR=" + v.dir, "HOME=" + v.dir, "AUTH=Bearer " + v.token},
 		v.node, path, v.url, "--allow-http", "--header", "Authorization:${AUTH}"))
 }
 
 // connect is Warder's own bridge.
 func connect(ctx context.Context, v visit) (string, error) {
-	return session(ctx, v, child(ctx, v, []string{"WARDER_TOKEN=" + v.token}, v.bin, "connect", v.url, "--data", filepath.Join(v.dir, "connect")))
+	return session(ctx, v, child(ctx, []string{"WARDER_TOKEN=" + v.token}, v.bin, "connect", v.url, "--data", filepath.Join(v.dir, "connect")))
 }
 
 // wrap is Warder before the server's own command, without a gateway.
 func wrap(ctx context.Context, v visit) (string, error) {
 	args := append([]string{v.bin, "wrap", "--trust", "first_use", "--data", filepath.Join(v.dir, "wrap"), "--"}, v.command...)
-	return session(ctx, v, child(ctx, v, nil, args...))
+	return session(ctx, v, child(ctx, nil, args...))
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -329,7 +330,7 @@ func openStdio(ctx context.Context, a *app.App, endpoint string, sink func([]byt
 func (d *stdioDoor) send(raw []byte, _ step) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err := d.in.Write(append(raw[:len(raw):len(raw)], '\n'))
+	_, err := d.in.Write(append(slices.Clip(raw), '\n'))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -378,10 +379,10 @@ func runChild(era, log string) error {
 	emit := func(raw []byte) {
 		mu.Lock()
 		defer mu.Unlock()
-		_, _ = os.Stdout.Write(append(raw[:len(raw):len(raw)], '\n')) // the gateway may be gone
+		_, _ = os.Stdout.Write(append(slices.Clip(raw), '\n')) // the gateway may be gone
 	}
 	p := newPeer(era == "modern", func(raw []byte) {
-		_, _ = f.Write(append(raw[:len(raw):len(raw)], '\n')) // a note that is missing fails the test
+		_, _ = f.Write(append(slices.Clip(raw), '\n')) // a note that is missing fails the test
 	})
 	if era != "modern" {
 		defer p.add(listener{emit, "", ""})()
