@@ -57,7 +57,7 @@ func (r *runner) gateway(ctx context.Context, name, servers string) (*kit.Gatewa
 // ask runs the server leg against one gateway.
 func (r *runner) ask(ctx context.Context, set string, g *kit.Gateway, token string) ([]result, error) {
 	env := []string{"WARDER_TOKEN=" + token, "WARDER_URL=" + g.Base, "NODE_OPTIONS=--import=" + r.suite.preload}
-	return r.suite.run(ctx, "server", set, env, "--url", g.URL("s"), "-o", filepath.Join(g.Dir, "checks-"+set))
+	return r.suite.run(ctx, "server", set, filepath.Join(g.Dir, "checks-"+set), env, "--url", g.URL("s"))
 }
 
 // server runs both sets of requirements on one URL.
@@ -94,8 +94,8 @@ func (r *runner) client(ctx context.Context) error {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	for _, set := range []string{legacy, modern} {
-		results, err := r.suite.run(ctx, "client", set, []string{"WARDER_DRIVE_DIR=" + r.dir},
-			"--command", fmt.Sprintf("%s -bin %s drive", self, r.bin), "--timeout", "90000", "-o", filepath.Join(r.dir, "client-checks-"+set))
+		results, err := r.suite.run(ctx, "client", set, filepath.Join(r.dir, "client-checks-"+set), []string{"WARDER_DRIVE_DIR=" + r.dir},
+			"--command", fmt.Sprintf("%s -bin %s drive", self, r.bin), "--timeout", "90000")
 		if err != nil {
 			return err
 		}

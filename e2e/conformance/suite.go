@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,13 +81,14 @@ func (s *suite) required(ctx context.Context, leg, set string) ([]string, error)
 var summaryLine = regexp.MustCompile(`^(✓|✗|-) (\S+): (?:(\d+) passed, (\d+) failed(?:, (\d+) warnings)?|skipped)`)
 
 // run runs one leg of the suite with one set of requirements.
-func (s *suite) run(ctx context.Context, leg, set string, env []string, args ...string) ([]result, error) {
+// Its checks go to the folder out.
+func (s *suite) run(ctx context.Context, leg, set, out string, env []string, args ...string) ([]result, error) {
 	names, err := s.required(ctx, leg, set)
 	if err != nil {
 		return nil, err
 	}
-	args = append([]string{s.node, s.script, leg, "--requirements", set}, args...)
-	out, err := kit.Output(ctx, kit.Spec{Args: args, Env: env, Dir: s.dir})
+	args = append([]string{s.node, s.script, leg, "--requirements", set, "-o", out}, args...)
+	text, err := kit.Output(ctx, kit.Spec{Args: args, Env: env, Dir: s.dir})
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return nil, fmt.Errorf("run the suite: %w", err)
@@ -93,7 +96,7 @@ func (s *suite) run(ctx context.Context, leg, set string, env []string, args ...
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("run the suite: %w", ctx.Err())
 	}
-	results := parse(out)
+	results := parse(text)
 	for i, name := range names {
 		at := slices.IndexFunc(results, func(r result) bool { return r.scenario == name })
 		if at < 0 {
@@ -102,26 +105,54 @@ func (s *suite) run(ctx context.Context, leg, set string, env []string, args ...
 		}
 		results[at].required = true
 	}
+	for i := range results {
+		if !results[i].ok() {
+			results[i].explanations = explain(out, results[i].scenario)
+		}
+	}
 	log := filepath.Join(s.dir, fmt.Sprintf("suite-%s-%s.log", leg, set))
-	return results, os.WriteFile(log, out, 0o600)
+	return results, os.WriteFile(log, text, 0o600)
 }
 
-// parse reads the tables that the suite prints, and the reasons before them.
+// explain returns what the suite says of the failed checks of a scenario.
+func explain(out, scenario string) []string {
+	var why []string
+	walk := func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Base(path) != "checks.json" || !strings.Contains(path, scenario+"-20") {
+			return nil // what cannot be read explains nothing
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		var checks []struct{ ID, Status, Description, ErrorMessage string }
+		if json.Unmarshal(text, &checks) != nil {
+			return nil
+		}
+		for _, c := range checks {
+			if c.Status == "FAILURE" {
+				why = append(why, fmt.Sprintf("%s: %s: %s", c.ID, c.Description, c.ErrorMessage))
+			}
+		}
+		return nil
+	}
+	if err := filepath.WalkDir(out, walk); err != nil {
+		return []string{err.Error()}
+	}
+	return why
+}
+
+// parse reads the tables that the suite prints.
 func parse(out []byte) []result {
 	var results []result
-	why := map[string][]string{}
-	scenario, inSummary := "", false
+	inSummary := false
 	for sc := bufio.NewScanner(bytes.NewReader(out)); sc.Scan(); {
 		line := strings.TrimSpace(sc.Text())
-		if name, ok := strings.CutPrefix(line, "=== Running scenario: "); ok {
-			scenario = strings.TrimSuffix(name, " ===")
-		}
 		if strings.HasPrefix(line, "=== ") && strings.Contains(line, "SUMMARY") {
 			inSummary = true
 		}
 		m := summaryLine.FindStringSubmatch(line)
-		switch {
-		case inSummary && m != nil:
+		if inSummary && m != nil {
 			r := result{scenario: m[2], ran: m[1] != "-"}
 			r.good, _ = strconv.Atoi(m[3]) // digits by the expression
 			r.bad, _ = strconv.Atoi(m[4])
@@ -129,13 +160,7 @@ func parse(out []byte) []result {
 				r.bad = warnings
 			}
 			r.vacuous = r.good+r.bad == 0
-			r.explanations = why[r.scenario]
 			results = append(results, r)
-		case inSummary && len(results) > 0 && strings.HasPrefix(line, "- "):
-			last := &results[len(results)-1]
-			last.explanations = append(last.explanations, strings.TrimPrefix(line, "- "))
-		case strings.Contains(line, "FAILURE") || strings.HasPrefix(line, "Error:"):
-			why[scenario] = append(why[scenario], line)
 		}
 	}
 	return results

@@ -134,8 +134,15 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
+	var last string
+	defer func() {
+		if t.Failed() {
+			t.Log(last)
+		}
+	}()
 	until(t, "calls pass again", func() bool {
 		_, text, err := g.call(t.Context(), "modern", "", "good", newTrace())
+		last = text
 		return err == nil && strings.Contains(text, "fine")
 	})
 }

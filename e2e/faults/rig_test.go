@@ -40,7 +40,7 @@ tools: {trust: first_use}
 access:
   inline: |
     @id("all") permit(principal, action, resource);
-record: {checkpoint: 200ms}
+record: {checkpoint: 200ms, segment: 1MiB}
 servers:
   - {name: modern, url: "%URL%/modern", era: modern, timeout: 1s, max_response: 1MiB, breaker: {failures: 1000000}}
   - {name: legacy, url: "%URL%/legacy", era: legacy, timeout: 1s, max_response: 1MiB, breaker: {failures: 1000000}}

@@ -6,6 +6,10 @@ import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/
 import { CallToolRequestSchema, ListToolsRequestSchema } from '@modelcontextprotocol/sdk/types.js';
 
 const inputSchema = { type: 'object', properties: { tag: { type: 'string' }, o: { type: 'object' } } };
+// Some probes make the SDK or Node throw outside of any request; a server that ends tells nothing more.
+process.on('uncaughtException', (err) => console.error(err));
+process.on('unhandledRejection', (err) => console.error(err));
+
 let executed = [];
 let arrived = 0;
 
@@ -41,8 +45,17 @@ http.createServer(async (req, res) => {
     res.writeHead(400).end();
     return;
   }
+  try {
+    await answer(req, res, body);
+  } catch {
+    if (!res.headersSent) res.writeHead(400);
+    res.end();
+  }
+}).listen(Number(process.argv[2]), '127.0.0.1');
+
+async function answer(req, res, body) {
   const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined, enableJsonResponse: true });
   res.on('close', () => transport.close());
   await server().connect(transport);
   await transport.handleRequest(req, res, body);
-}).listen(Number(process.argv[2]), '127.0.0.1');
+}
