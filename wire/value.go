@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/wire/skip"
 )
 
 // A Value is a cursor on one JSON value that Decode or Validate accepted. It reads in place, without
@@ -100,18 +101,18 @@ func (v Value) Members() iter.Seq2[Key, Value] {
 			return
 		}
 		b, end := v.base, v.span.End-1
-		for i := skipSpace(b, v.span.Start+1); i < end; {
-			key := warder.Span{Start: i, End: min(skipString(b, i), end)}
-			i = skipSpace(b, key.End) + 1 // the colon
-			start := skipSpace(b, i)
-			i = min(skipValue(b, start), end)
+		for i := skip.Space(b, v.span.Start+1); i < end; {
+			key := warder.Span{Start: i, End: min(skip.String(b, i), end)}
+			i = skip.Space(b, key.End) + 1 // the colon
+			start := skip.Space(b, i)
+			i = min(skip.Value(b, start), end)
 			if b[key.Start] != '"' || key.End < key.Start+2 || i <= start {
 				return // not valid JSON
 			}
 			if !yield(Key{b, key}, Value{b, warder.Span{Start: start, End: i}}) {
 				return
 			}
-			i = skipSpace(b, skipSpace(b, i)+1) // the comma
+			i = skip.Space(b, skip.Space(b, i)+1) // the comma
 		}
 	}
 }
@@ -123,15 +124,15 @@ func (v Value) Elements() iter.Seq2[int, Value] {
 			return
 		}
 		b, end, n := v.base, v.span.End-1, 0
-		for i := skipSpace(b, v.span.Start+1); i < end; n++ {
-			stop := min(skipValue(b, i), end)
+		for i := skip.Space(b, v.span.Start+1); i < end; n++ {
+			stop := min(skip.Value(b, i), end)
 			if stop <= i {
 				return // not valid JSON
 			}
 			if !yield(n, Value{b, warder.Span{Start: i, End: stop}}) {
 				return
 			}
-			i = skipSpace(b, skipSpace(b, stop)+1) // the comma
+			i = skip.Space(b, skip.Space(b, stop)+1) // the comma
 		}
 	}
 }
@@ -242,70 +243,4 @@ func equalText(quoted []byte, s string) bool {
 	}
 	text, ok := unquote(quoted)
 	return ok && text == s
-}
-
-// skipSpace returns the offset of the first byte at or after i that is not white space.
-func skipSpace(b []byte, i int) int {
-	for i < len(b) && isSpace(b[i]) {
-		i++
-	}
-	return i
-}
-
-// skipString returns the offset after the string that begins at i. It reads every byte at most twice:
-// once to find a quote, and backwards over the escapes in front of it.
-func skipString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
-			return len(b)
-		}
-		i += n
-		slashes := 0
-		for b[i-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i + 1
-		}
-	}
-	return len(b)
-}
-
-// skipValue returns the offset after the value that begins at i.
-func skipValue(b []byte, i int) int {
-	if i >= len(b) {
-		return len(b)
-	}
-	switch b[i] {
-	case '"':
-		return skipString(b, i)
-	case '{', '[':
-		return skipNested(b, i)
-	}
-	for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] != ']' && !isSpace(b[i]) {
-		i++
-	}
-	return i
-}
-
-// skipNested returns the offset after the object or array that begins at i.
-func skipNested(b []byte, i int) int {
-	depth := 0
-	for i < len(b) {
-		switch b[i] {
-		case '"':
-			i = skipString(b, i)
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			depth--
-			if depth == 0 {
-				return i + 1
-			}
-		}
-		i++
-	}
-	return len(b)
 }

@@ -1,6 +1,6 @@
 package input
 
-import "bytes"
+import "github.com/warder-mcp/warder/wire/skip"
 
 // A scan reads validated JSON once from left to right and tells what it meets. It keeps no path:
 // places are found again by offset when there is something to refuse.
@@ -64,17 +64,17 @@ func (s *scan) run(yield func(t token, start, end int) bool) bool {
 			t, i = tokenClose, i+1
 			name = false
 		case '"':
-			i = stringEnd(s.b, i)
+			i = skip.String(s.b, i)
 			if t = tokenString; name {
 				t = tokenName
 			}
 			s.count(t)
 			name = false
 		case 't', 'f', 'n':
-			i = scalarEnd(s.b, i)
+			i = skip.Scalar(s.b, i)
 			s.begin()
 		default:
-			t, i = tokenNumber, scalarEnd(s.b, i)
+			t, i = tokenNumber, skip.Scalar(s.b, i)
 			s.begin()
 		}
 		if !yield(t, start, i) {
@@ -101,35 +101,4 @@ func (s *scan) count(t token) {
 		return
 	}
 	s.begin()
-}
-
-// stringEnd returns the offset after the string at i.
-func stringEnd(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		n := bytes.IndexByte(b[i:], '"')
-		if n < 0 {
-			return len(b)
-		}
-		i += n
-		slashes := 0
-		for b[i-1-slashes] == '\\' {
-			slashes++
-		}
-		if slashes%2 == 0 {
-			return i + 1
-		}
-	}
-	return len(b)
-}
-
-// scalarEnd returns the offset after the number or literal at i.
-func scalarEnd(b []byte, i int) int {
-	for i < len(b) {
-		switch b[i] {
-		case ',', '}', ']', ' ', '\t', '\r', '\n':
-			return i
-		}
-		i++
-	}
-	return i
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"github.com/warder-mcp/warder/wire/skip"
 )
 
 // explain says why the value at i does not fit n. It is called only for values that do not.
@@ -22,7 +24,7 @@ func (c cursor) explain(n *node, i int) Violation {
 		}
 		return Violation{Keyword: enumOrConst(len(n.words)), Want: quoteAll(n.words)}
 	case kindNumber:
-		return explainNumber(n, c.b[i:skipScalar(c.b, i)])
+		return explainNumber(n, c.b[i:skip.Scalar(c.b, i)])
 	case kindArray:
 		return c.explainArray(n, i)
 	default:
@@ -68,7 +70,7 @@ func explainNumber(n *node, number []byte) Violation {
 
 func (c cursor) explainArray(n *node, i int) Violation {
 	index := 0
-	for i = skipSpace(c.b, i+1); i < len(c.b) && c.b[i] != ']'; index++ {
+	for i = skip.Space(c.b, i+1); i < len(c.b) && c.b[i] != ']'; index++ {
 		end := c.match(n.items, i)
 		if end == none {
 			return c.explain(n.items, i).under("/" + strconv.Itoa(index))
@@ -80,7 +82,7 @@ func (c cursor) explainArray(n *node, i int) Violation {
 
 func (c cursor) explainObject(n *node, i int) Violation {
 	var seen uint64
-	for i = skipSpace(c.b, i+1); i < len(c.b) && c.b[i] != '}'; {
+	for i = skip.Space(c.b, i+1); i < len(c.b) && c.b[i] != '}'; {
 		nameEnd, value := memberAt(c.b, i)
 		inner := c.b[i+1 : nameEnd-1]
 		at, want := n.member(inner, c.closed)

@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+
+	"github.com/warder-mcp/warder/wire/skip"
 )
 
 // none is what match returns for a value that does not fit.
@@ -26,18 +28,18 @@ func (c cursor) match(n *node, i int) int {
 	case n.kinds&k == 0:
 		return none
 	case n.plain(k):
-		return skipValue(c.b, i)
+		return skip.Value(c.b, i)
 	case n.cases != nil:
 		return c.union(n, k, i)
 	}
 	switch k {
 	case kindString:
-		end := skipString(c.b, i)
+		end := skip.String(c.b, i)
 		if n.fitsString(c.b[i+1 : end-1]) {
 			return end
 		}
 	case kindNumber:
-		end := skipScalar(c.b, i)
+		end := skip.Scalar(c.b, i)
 		if n.fitsNumber(c.b[i:end]) {
 			return end
 		}
@@ -46,14 +48,14 @@ func (c cursor) match(n *node, i int) int {
 	case kindObject:
 		return c.object(n, i)
 	default:
-		return skipScalar(c.b, i)
+		return skip.Scalar(c.b, i)
 	}
 	return none
 }
 
 func (c cursor) array(n *node, i int) int {
 	count := 0
-	for i = skipSpace(c.b, i+1); i < len(c.b) && c.b[i] != ']'; count++ {
+	for i = skip.Space(c.b, i+1); i < len(c.b) && c.b[i] != ']'; count++ {
 		if i = c.match(n.items, i); i == none {
 			return none
 		}
@@ -67,7 +69,7 @@ func (c cursor) array(n *node, i int) int {
 
 func (c cursor) object(n *node, i int) int {
 	var seen uint64
-	for i = skipSpace(c.b, i+1); i < len(c.b) && c.b[i] != '}'; {
+	for i = skip.Space(c.b, i+1); i < len(c.b) && c.b[i] != '}'; {
 		nameEnd, value := memberAt(c.b, i)
 		at, want := n.member(c.b[i+1:nameEnd-1], c.closed)
 		if want == nil {
@@ -109,9 +111,9 @@ func (c cursor) union(n *node, k kind, i int) int {
 
 // tagged returns the case that the tag of the object at i names, nil if it names none.
 func (n *node) tagged(b []byte, i int) *node {
-	for i = skipSpace(b, i+1); i < len(b) && b[i] != '}'; {
+	for i = skip.Space(b, i+1); i < len(b) && b[i] != '}'; {
 		nameEnd, value := memberAt(b, i)
-		end := skipValue(b, value)
+		end := skip.Value(b, value)
 		if string(text(b[i+1:nameEnd-1])) != n.tag {
 			i = next(b, end)
 			continue
