@@ -123,7 +123,7 @@ func newCleaner(longest int) (*cleaner, error) {
 
 // clean returns text without internals, and the rules that found some; none if it is clean. What
 // occurs in said stays.
-func (c *cleaner) clean(text string, said []byte) (cleaned string, rules []string) {
+func (c *cleaner) clean(text string, said *heard) (cleaned string, rules []string) {
 	if len(text) > c.longest {
 		text = strings.ToValidUTF8(text[:c.longest], "") + " " + markCut
 		rules = append(rules, "length")
@@ -195,7 +195,7 @@ func note(rules *[]string, rule string) {
 }
 
 // replace puts the mark in the place of every match that the client did not send itself.
-func (p *pattern) replace(text string, said []byte, rules *[]string) string {
+func (p *pattern) replace(text string, said *heard, rules *[]string) string {
 	var b strings.Builder
 	last := 0
 	for _, at := range p.re.FindAllStringSubmatchIndex(text, -1) {
@@ -203,7 +203,7 @@ func (p *pattern) replace(text string, said []byte, rules *[]string) string {
 		if p.capture {
 			start, end = at[2], at[3]
 		}
-		if start < last || p.echoed && echo(text[start:end], said) {
+		if start < last || p.echoed && said.echo(text[start:end]) {
 			continue
 		}
 		note(rules, p.rule)
@@ -218,16 +218,26 @@ func (p *pattern) replace(text string, said []byte, rules *[]string) string {
 	return b.String()
 }
 
+// A heard is what the client sent, and how often one answer was compared with it.
+type heard struct {
+	said  []byte
+	looks int
+}
+
+// maxLooks bounds the work of one answer; what comes later counts as the server's.
+const maxLooks = 256
+
 // echo reports whether the client sent this very text, as JSON writes it.
-func echo(part string, said []byte) bool {
-	if len(part) < 3 || len(said) == 0 {
+func (h *heard) echo(part string) bool {
+	if h == nil || len(part) < 3 || len(h.said) == 0 || h.looks >= maxLooks {
 		return false
 	}
+	h.looks++
 	quoted, err := json.Marshal(part)
 	if err != nil {
 		return false
 	}
-	return bytes.Contains(said, quoted[1:len(quoted)-1])
+	return bytes.Contains(h.said, quoted[1:len(quoted)-1])
 }
 
 // debug reports whether a member name says that its value is meant for developers.

@@ -27,9 +27,9 @@ func (h *hygiene) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 	if m == nil || h.clean == nil {
 		return warder.Decision{}, errors.New("judge error: no message or no rules")
 	}
-	c := correction{clean: h.clean, message: m}
+	c := correction{clean: h.clean, message: m, left: maxTexts * h.clean.longest}
 	if x.Request != nil {
-		c.said = x.Request.Raw
+		c.said.said = x.Request.Raw
 	}
 	switch m.Kind {
 	case warder.KindError:
@@ -56,7 +56,8 @@ func (h *hygiene) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 type correction struct {
 	clean    *cleaner
 	message  *warder.Message
-	said     []byte // what the client sent: not a secret of the server
+	said     heard // what the client sent: not a secret of the server
+	left     int   // bytes of texts that are still read
 	edits    []wire.Edit
 	findings []warder.Finding
 }
@@ -64,14 +65,27 @@ type correction struct {
 // maxFindings bounds what one message adds to the record.
 const maxFindings = 16
 
+// maxTexts is how many texts of the longest size are read in one error. It is cut behind them: an error
+// of megabytes is no error message, and reading it with every pattern takes seconds.
+const maxTexts = 16
+
+// read takes the length of a text off what is still read; false when that is used up.
+func (c *correction) read(text string) bool {
+	c.left -= min(len(text), c.clean.longest)
+	return c.left >= 0
+}
+
 // text cleans one string and reports whether it had to be.
 func (c *correction) text(v wire.Value, pointer string) bool {
 	original, ok := v.Text()
 	if !ok {
 		return false
 	}
-	cleaned, rules := c.clean.clean(original, c.said)
-	if len(rules) == 0 {
+	cleaned, rules := markCut, []string{"length"}
+	if c.read(original) {
+		cleaned, rules = c.clean.clean(original, &c.said)
+	}
+	if len(rules) == 0 || original == markCut {
 		return false
 	}
 	c.edits = append(c.edits, wire.Edit{At: v.Span(), New: wire.Quote(cleaned)})
@@ -120,7 +134,10 @@ func (c *correction) tells(data wire.Value) bool {
 		}
 	}
 	if text, ok := data.Text(); ok {
-		_, rules := c.clean.clean(text, c.said)
+		if !c.read(text) {
+			return true
+		}
+		_, rules := c.clean.clean(text, &c.said)
 		return len(rules) > 0
 	}
 	return false
