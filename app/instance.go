@@ -63,7 +63,7 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	if err := in.observe(ctx, a, layers); err != nil {
 		return nil, err
 	}
-	in.chain = proxy.NewChain(layers, modes(cfg, a.opt.Now()), in.telemetry)
+	in.chain = proxy.NewChain(layers, modes(cfg, a.opt.Now()), in.telemetry).Until(exceptionEnds(cfg))
 	in.gate = proxy.New(cfg.Limits, floor, in.chain, ends, a.services.sessions, a.opt.Log)
 	lister.gate = in.gate
 	in.handler = in.routes(a, ends)
@@ -162,6 +162,17 @@ func modes(cfg *config.Config, now time.Time) map[warder.ControlID]proxy.Mode {
 		}
 	}
 	return out
+}
+
+// exceptionEnds says from when the controls that do not enforce do so again.
+func exceptionEnds(cfg *config.Config) map[warder.ControlID]time.Time {
+	ends := make(map[warder.ControlID]time.Time)
+	for id, c := range cfg.Controls {
+		if !c.Until.IsZero() {
+			ends[id] = c.Until.AddDate(0, 0, 1)
+		}
+	}
+	return ends
 }
 
 // digestOf names a configuration in the audit trail.

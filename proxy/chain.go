@@ -34,7 +34,22 @@ type step struct {
 	control warder.ControlID
 	run     warder.Interceptor
 	monitor bool
-	sealed  bool // runs after access: a rewritten request is refused
+	sealed  bool      // runs after access: a rewritten request is refused
+	off     bool      // does not run
+	until   time.Time // end of monitor or off, from which the control enforces; zero means never
+}
+
+// now returns the step as it is at this moment, nil if it does not run.
+func (s *step) now() *step {
+	if s.until.IsZero() || time.Now().Before(s.until) {
+		if s.off {
+			return nil
+		}
+		return s
+	}
+	enforced := *s
+	enforced.monitor, enforced.off = false, false
+	return &enforced
 }
 
 // A Chain runs the layers over exchanges. It alone owns order, panic, mode, observation and
@@ -67,19 +82,31 @@ func NewChain(layers []warder.Layer, modes map[warder.ControlID]Mode, observer O
 func appendSteps(steps []step, controls []warder.Interceptor, modes map[warder.ControlID]Mode, sealed bool) []step {
 	for _, ic := range controls {
 		id := ic.Control()
-		if mode := modes[id]; mode != Off {
-			steps = append(steps, step{id, ic, mode == Monitor, sealed})
-		}
+		mode := modes[id]
+		steps = append(steps, step{control: id, run: ic, monitor: mode == Monitor, off: mode == Off, sealed: sealed})
 	}
 	return steps
+}
+
+// Until names the moments at which exceptions end: from then on the control enforces, without a
+// reload. It is for the one who builds the chain, before it is used.
+func (c *Chain) Until(ends map[warder.ControlID]time.Time) *Chain {
+	for _, steps := range [][]step{c.connect, c.request, c.response} {
+		for i := range steps {
+			steps[i].until = ends[steps[i].control]
+		}
+	}
+	return c
 }
 
 // Controls lists the controls that run in a phase, in order.
 func (c *Chain) Controls(phase warder.Phase) []warder.ControlID {
 	steps := c.steps(phase)
-	ids := make([]warder.ControlID, len(steps))
+	ids := make([]warder.ControlID, 0, len(steps))
 	for i := range steps {
-		ids[i] = steps[i].control
+		if s := steps[i].now(); s != nil {
+			ids = append(ids, s.control)
+		}
 	}
 	return ids
 }
@@ -143,6 +170,11 @@ func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase)
 	var d warder.Decision // one for the whole phase: it escapes to the observer
 	for i, steps := 0, c.steps(phase); i < len(steps); i++ {
 		s := &steps[i]
+		if s.monitor || s.off {
+			if s = s.now(); s == nil {
+				continue
+			}
+		}
 		before, answer := x.Request, x.Response
 		var err error
 		d, err = intercept(ctx, x, s.run)

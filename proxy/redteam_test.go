@@ -497,3 +497,30 @@ func TestAttackStatelessInitialize(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An exception ends on its day, not at the next reload.
+func TestAttackExceptionThatOutlivesItsEnd(t *testing.T) {
+	t.Parallel()
+	deny := control(func(*warder.Exchange) warder.Decision { return warder.Refuse(warder.CodeDenied, "no", "") })
+	layers := []warder.Layer{{Name: "access", Request: []warder.Interceptor{deny}}}
+	for _, mode := range []Mode{Monitor, Off} {
+		for _, tc := range []struct {
+			name    string
+			until   time.Time
+			enforce bool
+		}{
+			{"over", time.Now().Add(-time.Second), true},
+			{"running", time.Now().Add(time.Hour), false},
+			{"without end", time.Time{}, false},
+		} {
+			c := NewChain(layers, map[warder.ControlID]Mode{"CVM-01": mode}, nil).Until(map[warder.ControlID]time.Time{"CVM-01": tc.until})
+			x := &warder.Exchange{Request: &warder.Message{}}
+			if err := c.Request(t.Context(), x); (err != nil) != tc.enforce {
+				t.Errorf("%s, %s: error %v", mode, tc.name, err)
+			}
+			if got := len(c.Controls(warder.PhaseRequest)); got != 1 && (mode != Off || tc.enforce) {
+				t.Errorf("%s, %s: %d controls run", mode, tc.name, got)
+			}
+		}
+	}
+}
