@@ -220,8 +220,8 @@ func testFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "summary", func() bool {
-		return len(events(t, dir, Filter{Type: warder.EventAuth, Outcome: warder.OutcomeRefused})) == unidentifiedPerSecond+1
-	})
+		return len(events(t, dir, Filter{Type: warder.EventAuth, Outcome: warder.OutcomeRefused})) > unidentifiedPerSecond
+	}) // a slow machine gets more than one summary
 	closeLog(t, l)
 	if n := len(events(t, dir, Filter{Type: warder.EventExchange})); n != unidentifiedPerSecond+1 {
 		t.Errorf("%d exchanges recorded, want %d and the one of a known principal", n, unidentifiedPerSecond)

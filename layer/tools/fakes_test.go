@@ -107,7 +107,7 @@ func newRig(tb testing.TB, cfg Config) *rig {
 	if r.db, err = store.Open(tb.Context(), r.path); err != nil {
 		tb.Fatal(err)
 	}
-	r.registry, err = registry.New(tb.Context(), registry.Config{Poll: 10 * time.Millisecond, MaxStale: 300 * time.Millisecond},
+	r.registry, err = registry.New(tb.Context(), registry.Config{Poll: 10 * time.Millisecond, MaxStale: 2 * time.Second},
 		registry.Deps{Store: r.db.Registry()})
 	if err != nil {
 		tb.Fatal(err)

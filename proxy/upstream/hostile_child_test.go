@@ -189,12 +189,12 @@ func TestMaxChildren(t *testing.T) {
 func TestRestart(t *testing.T) {
 	leakCheck(t)
 	cfg := childConfig("dies")
-	cfg.Era, cfg.Restart = EraLegacy, Backoff{Min: 100 * time.Millisecond, Max: time.Second}
+	cfg.Era, cfg.Restart = EraLegacy, Backoff{Min: 200 * time.Millisecond, Max: 5 * time.Second}
 	s := newServer(t, cfg)
 	for i := range 3 {
 		start := time.Now()
 		l := link(t, s, Key{Owner: "o"}, warder.Revision20251125)
-		if waited := time.Since(start); i > 0 && waited < 50*time.Millisecond<<(i-1) {
+		if waited := time.Since(start); i > 0 && waited < 100*time.Millisecond<<(i-1) {
 			t.Errorf("start %d after %s", i, waited)
 		}
 		if _, err := collect(t.Context(), l, callTool(t, false, `1`, "x", "")); reasonOf(err) != ReasonClosed {
@@ -205,7 +205,7 @@ func TestRestart(t *testing.T) {
 	if st := s.Stats(); st.Starts != 3 || st.Deaths != 3 {
 		t.Errorf("stats %+v", st)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := s.Link(ctx, Key{Owner: "o"}, Init{Revision: warder.Revision20251125}); reasonOf(err) != ReasonRestarting {
 		t.Errorf("without patience: %v, want %s", err, ReasonRestarting)
