@@ -24,7 +24,7 @@ func (f *flow) classify(m *warder.Message, headerVersion, sessionID string, own 
 		return f.classifyModern(m, version, stated, headerVersion, own)
 	case m.Method == wire.MethodInitialize && m.IsCall():
 		return f.classifyInitialize(m, own)
-	case m.Method == wire.MethodDiscover && sessionID == "" && (own == nil || own.revision == ""):
+	case m.Method == wire.MethodDiscover && sessionID == "" && (own == nil || own.speaks() == ""):
 		return missingMeta() // only stateless clients discover
 	}
 	return f.classifySession(m, sessionID, own)
@@ -87,7 +87,7 @@ func (f *flow) classifyInitialize(m *warder.Message, own *session) *warder.Error
 		x.Revision = warder.Revision20251125
 		return f.g.unsupported(warder.Revision(offered))
 	}
-	if own != nil && own.revision != "" {
+	if own != nil && own.speaks() != "" {
 		return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "already_initialized", Control: "PRT-01"}
 	}
 	f.sess = own
@@ -114,7 +114,7 @@ func (f *flow) classifySession(m *warder.Message, sessionID string, own *session
 		}
 		s = found
 	}
-	if s.revision == "" {
+	if s.speaks() == "" {
 		return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "not_initialized", Control: "PRT-01"}
 	}
 	f.use(s)
@@ -127,6 +127,8 @@ func (f *flow) classifySession(m *warder.Message, sessionID string, own *session
 // use makes the exchange one of a session.
 func (f *flow) use(s *session) {
 	f.sess = s
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	f.x.Session, f.x.Revision, f.x.Client = s.digest, s.revision, s.client
 }
 
@@ -170,11 +172,14 @@ func (f *flow) opening() *warder.Error {
 	return nil
 }
 
-// settle fixes what a session is, as judged.
+// settle fixes what a session is, as judged. Its owner never changes: controls read it without a lock.
 func (s *session) settle(x *warder.Exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.revision, s.owner = x.Revision, x.Principal.Key()
+	s.revision = x.Revision
+	if s.owner == "" {
+		s.owner = x.Principal.Key()
+	}
 	s.client = warder.ClientInfo{
 		Name: strings.Clone(x.Client.Name), Version: strings.Clone(x.Client.Version), Capabilities: x.Client.Capabilities,
 	}

@@ -217,7 +217,7 @@ func (g *Gate) batch(first *flow, body []byte, out *reply) {
 	switch {
 	case err != nil:
 		failure = asError(ctx, err)
-	case !ok || s.revision != warder.Revision20250326 || len(messages) > maxBatch || len(messages) == 0:
+	case !ok || s.speaks() != warder.Revision20250326 || len(messages) > maxBatch || len(messages) == 0:
 		failure = &warder.Error{Code: warder.CodeInvalidRequest, Reason: "batch_not_allowed", Control: "GW-01"}
 	}
 	if failure != nil {
