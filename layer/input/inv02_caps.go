@@ -45,7 +45,11 @@ func (c *caps) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision
 		return refuse(warder.CodeTooLarge, "params_too_large", pointer, "bytes",
 			fmt.Sprintf("want at most %d bytes", c.bytes)), nil
 	}
+	read := 0
 	over, found := c.first(raw, func(o excess) bool {
+		if read += len(raw); read > maxReread {
+			return false
+		}
 		return stated(x, pathTo(v, v.Span().Start+o.offset), o.keyword)
 	})
 	if !found {
@@ -54,6 +58,10 @@ func (c *caps) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision
 	path := pathTo(v, v.Span().Start+over.offset)
 	return refuse(warder.CodeInvalidParams, over.reason, point(pointer, path), over.keyword, over.want), nil
 }
+
+// maxReread bounds the bytes that are read again to find the places of values above their caps. Behind
+// it a value is refused, whatever its schema allows.
+const maxReread = 128 << 20
 
 // An excess is one value above its cap.
 type excess struct {
