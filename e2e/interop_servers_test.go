@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -111,8 +112,8 @@ func postgres(t *testing.T, node string) target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "warder-postgres-") // the test's own folder is closed to other users
-	if err != nil {
+	dir := filepath.Join(os.TempDir(), "warder-postgres-"+rand.Text()) // the test's own folder is closed to other users
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })

@@ -107,6 +107,8 @@ func approve(ctx context.Context, g *kit.Gateway, server string) error {
 func visitAll(t *testing.T, g *kit.Gateway, list []target) map[string]string {
 	t.Helper()
 	node := nodeBin(t)
+	all, stop := context.WithTimeout(t.Context(), 5*time.Minute) // so that what was started is also ended
+	defer stop()
 	cells, mu := make(map[string]string), sync.Mutex{}
 	var work sync.WaitGroup
 	slots := make(chan struct{}, 3)
@@ -127,7 +129,7 @@ func visitAll(t *testing.T, g *kit.Gateway, list []target) map[string]string {
 					s.turn.Lock()
 					defer s.turn.Unlock()
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(all, time.Minute)
 				defer cancel()
 				text, err := c.visit(ctx, v)
 				if err == nil && !strings.Contains(text, s.want) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -117,27 +116,35 @@ func (s *suite) run(ctx context.Context, leg, set, out string, env []string, arg
 // explain returns what the suite says of the failed checks of a scenario.
 func explain(out, scenario string) []string {
 	var why []string
-	walk := func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || filepath.Base(path) != "checks.json" || !strings.Contains(path, scenario+"-20") {
-			return nil // what cannot be read explains nothing
-		}
-		text, err := os.ReadFile(path)
+	for _, pattern := range []string{"*", "*/*"} { // names of scenarios may have a slash
+		files, err := filepath.Glob(filepath.Join(out, pattern, "checks.json"))
 		if err != nil {
-			return nil
+			return []string{err.Error()}
 		}
-		var checks []struct{ ID, Status, Description, ErrorMessage string }
-		if json.Unmarshal(text, &checks) != nil {
-			return nil
-		}
-		for _, c := range checks {
-			if c.Status == "FAILURE" {
-				why = append(why, fmt.Sprintf("%s: %s: %s", c.ID, c.Description, c.ErrorMessage))
+		for _, file := range files {
+			if strings.Contains(file, scenario+"-20") {
+				why = append(why, failures(file)...)
 			}
 		}
-		return nil
 	}
-	if err := filepath.WalkDir(out, walk); err != nil {
+	return why
+}
+
+// failures reads the failed checks of one file of the suite.
+func failures(file string) []string {
+	var checks []struct{ ID, Status, Description, ErrorMessage string }
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &checks)
+	}
+	if err != nil {
 		return []string{err.Error()}
+	}
+	var why []string
+	for _, c := range checks {
+		if c.Status == "FAILURE" {
+			why = append(why, fmt.Sprintf("%s: %s: %s", c.ID, c.Description, c.ErrorMessage))
+		}
 	}
 	return why
 }

@@ -12,9 +12,10 @@ import (
 
 // Many servers with sessions ask their questions on the GET stream of the session and not on the
 // stream of the call that makes them ask (the specification wants the latter since 2025-11-25, and
-// their SDKs do the former unless told otherwise). A client of the stateless era has no GET stream. So
-// where clients said that they can be asked, the session they share keeps one open, and a question
-// that comes while exactly one call is in flight belongs to that call.
+// their SDKs do the former unless told otherwise), and lose a question when that stream is not open. A
+// client of the stateless era has none, and one with a session may open its own a moment late. So
+// where clients said that they can be asked, the link opens the stream before its first call, and a
+// question that comes while exactly one call is in flight belongs to that call.
 
 // A hearing is the part of a link that does this.
 type hearing struct {

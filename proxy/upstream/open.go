@@ -454,7 +454,7 @@ func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveL
 		return nil, err
 	}
 	l.life, l.endLife = context.WithCancel(s.base)
-	if pooled && askable(init.Capabilities) {
+	if askable(init.Capabilities) {
 		l.startHearing(ctx)
 	}
 	return l, nil
