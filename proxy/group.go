@@ -108,7 +108,7 @@ func (f *flow) routeURI(ctx context.Context) *warder.Error {
 		}
 		for _, p := range f.parts(ctx, m) {
 			for _, answer := range p.answers {
-				for _, item := range wire.At(answer, answer.Result.Get(listKey(method))).Elements() {
+				for _, item := range wire.At(answer, answer.Result.Get(wire.ListMember(method))).Elements() {
 					if offers(item.Raw(), uri) {
 						f.g.routes.add(f.end.Name, uri, p.back.Server.Name)
 						f.aim(p.back)
@@ -164,14 +164,8 @@ func (f *flow) fanOut(ctx context.Context) *warder.Error {
 	switch m.Method {
 	case wire.MethodInitialize, wire.MethodDiscover:
 		return f.joinHello(ctx, parts)
-	case wire.MethodToolsList:
-		return f.joinList(ctx, parts, "tools")
-	case wire.MethodPromptsList:
-		return f.joinList(ctx, parts, "prompts")
-	case wire.MethodResourcesList:
-		return f.joinList(ctx, parts, "resources")
-	case wire.MethodResourceTemplates:
-		return f.joinList(ctx, parts, "resourceTemplates")
+	case wire.MethodToolsList, wire.MethodPromptsList, wire.MethodResourcesList, wire.MethodResourceTemplates:
+		return f.joinList(ctx, parts, wire.ListMember(m.Method))
 	case wire.MethodSetLevel:
 		if err := firstError(parts); err != nil {
 			return err

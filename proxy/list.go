@@ -18,7 +18,7 @@ func (g *Gate) list(ctx context.Context, f *flow, b *Backend, method string) ([]
 	if err != nil {
 		return nil, err
 	}
-	key := listKey(method)
+	key := wire.ListMember(method)
 	var items [][]byte
 	var cursor []byte
 	var size int64
@@ -40,20 +40,6 @@ func (g *Gate) list(ctx context.Context, f *flow, b *Backend, method string) ([]
 		cursor = next
 	}
 	return nil, warder.Fail(warder.CodeUpstreamFailed, "too_many_pages", nil)
-}
-
-// listKey is the member of the result that holds the items of a list.
-func listKey(method string) string {
-	switch method {
-	case wire.MethodPromptsList:
-		return "prompts"
-	case wire.MethodResourcesList:
-		return "resources"
-	case wire.MethodResourceTemplates:
-		return "resourceTemplates"
-	default:
-		return "tools"
-	}
 }
 
 // listPage reads one page.

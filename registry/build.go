@@ -180,7 +180,7 @@ func compile(tool *warder.Tool, compileSchema func([]byte) (*schema.Schema, erro
 		}
 		made.output = out
 	}
-	if made.headers, err = headers(input.Raw()); err != nil {
+	if made.headers, err = wire.AnnotatedHeaders(input.Raw()); err != nil {
 		return nil, fmt.Errorf("%w: inputSchema: %w", ErrInvalid, err)
 	}
 	return made, nil

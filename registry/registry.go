@@ -236,8 +236,8 @@ func (s *snapshot) add(a *Approval, before map[Key]*decision) {
 	s.subjects[a.Subject()] = s.subjects[a.Subject()] || a.State == warder.Approved
 	if a.State != warder.Approved {
 		a.Canonical = nil
-	} else if a.Kind == KindTool && bytes.Contains(a.Canonical, []byte(annotation)) {
-		list, err := headers(wire.Parse(a.Canonical).Get("inputSchema").Raw())
+	} else if a.Kind == KindTool && bytes.Contains(a.Canonical, []byte(wire.HeaderAnnotation)) {
+		list, err := wire.AnnotatedHeaders(wire.Parse(a.Canonical).Get("inputSchema").Raw())
 		if err == nil && len(list) > 0 { // a definition with wrong ones is not usable at all
 			s.headers[a.Subject()] = list
 		}

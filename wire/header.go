@@ -71,3 +71,15 @@ func plain(s string) bool {
 	}
 	return true
 }
+
+// Token reports whether s is a token of RFC 9110 section 5.6.2.
+func Token(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 {
+			continue
+		}
+		return false
+	}
+	return s != ""
+}

@@ -76,6 +76,23 @@ const (
 	HeaderLastEvent   = "Last-Event-ID"
 )
 
+// ListMember names the member of the result of a list method that holds the list, empty for any other
+// method.
+func ListMember(method string) string {
+	switch method {
+	case MethodToolsList:
+		return "tools"
+	case MethodPromptsList:
+		return "prompts"
+	case MethodResourcesList:
+		return "resources"
+	case MethodResourceTemplates:
+		return "resourceTemplates"
+	default:
+		return ""
+	}
+}
+
 // internMethod returns the constant for a known method, empty for any other.
 func internMethod(b []byte) string {
 	switch string(b) {

@@ -143,29 +143,12 @@ func (s *schemaResponse) answer(x *warder.Exchange, m *warder.Message) (warder.D
 	if ok {
 		return warder.Continue(), nil
 	}
-	if list := listOf(x.Request.Method); m.Kind == warder.KindResult && strings.HasPrefix(v.Pointer, "/result/"+list+"/") {
+	if list := wire.ListMember(x.Request.Method); list != "" && m.Kind == warder.KindResult && strings.HasPrefix(v.Pointer, "/result/"+list+"/") {
 		if d, done, err := s.repair(x, q, list); done || err != nil {
 			return d, err
 		}
 	}
 	return misshapen(warder.CodeUpstreamFailed, "result_form", v), nil
-}
-
-// listOf names the member of a list result that holds definitions; " " for other methods, which is
-// no member of any result.
-func listOf(method string) string {
-	switch method {
-	case wire.MethodToolsList:
-		return "tools"
-	case wire.MethodPromptsList:
-		return "prompts"
-	case wire.MethodResourcesList:
-		return "resources"
-	case wire.MethodResourceTemplates:
-		return "resourceTemplates"
-	default:
-		return " "
-	}
 }
 
 // repair leaves the definitions out of a list that are not in form. done is false if the list is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -96,9 +95,14 @@ func (s *schemas) inspect(tool wire.Value) flaw {
 			return flaw{"schema_unsafe", member + ": " + err.Error()}
 		}
 	}
-	w := headerWalk{}
-	if err := w.schema(tool.Get("inputSchema"), "", true); err != nil {
+	mirrored, err := wire.AnnotatedHeaders(tool.Get("inputSchema").Raw())
+	if err != nil {
 		return flaw{"header_annotation", err.Error()}
+	}
+	for _, h := range mirrored {
+		if name := h.Pointer[len(h.Pointer)-1]; secretName(name) {
+			return flaw{"header_annotation", fmt.Sprintf("%s of %q: a secret would stand in a header", wire.HeaderAnnotation, name)}
+		}
 	}
 	return flaw{}
 }
@@ -129,87 +133,4 @@ func references(v wire.Value) error {
 		}
 	}
 	return nil
-}
-
-// annotation is the member of a property's schema that mirrors the argument into an HTTP header.
-const annotation = "x-mcp-header"
-
-// A headerWalk looks for annotations in a schema, which is known to be of bounded depth.
-type headerWalk struct{ seen []string }
-
-// schema visits one schema. Plain says that it was reached through "properties" alone; name is the
-// property's.
-func (w *headerWalk) schema(v wire.Value, name string, plain bool) error {
-	switch v.Kind() {
-	case '[':
-		for _, part := range v.Elements() {
-			if err := w.schema(part, name, false); err != nil {
-				return err
-			}
-		}
-	case '{':
-		if header := v.Get(annotation); header.Exists() {
-			if err := w.add(header, v.Get("type"), name, plain); err != nil {
-				return err
-			}
-		}
-		for k, part := range v.Members() {
-			if err := w.keyword(k, part, name, plain); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (w *headerWalk) keyword(k wire.Key, v wire.Value, name string, plain bool) error {
-	if v.Kind() != '{' && v.Kind() != '[' {
-		return nil
-	}
-	switch key := k.Unescaped(); key {
-	case "enum", "const", "default", "examples", "required", "dependentRequired":
-		return nil // data, not schemas
-	case "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies":
-		for property, part := range v.Members() {
-			if err := w.schema(part, property.Unescaped(), plain && key == "properties"); err != nil {
-				return err
-			}
-		}
-		return nil
-	default:
-		return w.schema(v, name, false)
-	}
-}
-
-func (w *headerWalk) add(header, kind wire.Value, name string, plain bool) error {
-	text, ok := header.Text()
-	switch {
-	case !ok || !token(text):
-		return fmt.Errorf("%s of %q is not a token", annotation, name)
-	case !plain || name == "":
-		return fmt.Errorf("%s of %q is not reached through plain properties", annotation, name)
-	case !kind.Equals("string") && !kind.Equals("integer") && !kind.Equals("boolean"):
-		return fmt.Errorf("%s of %q: the type is not string, integer or boolean", annotation, name)
-	case slices.ContainsFunc(w.seen, func(s string) bool { return strings.EqualFold(s, text) }):
-		return fmt.Errorf("%s of %q: the name is used twice", annotation, name)
-	case secretName(name):
-		return fmt.Errorf("%s of %q: a secret would stand in a header", annotation, name)
-	}
-	w.seen = append(w.seen, text)
-	return nil
-}
-
-// token reports whether s is a token of RFC 9110 section 5.6.2, short enough for a header name.
-func token(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 {
-			continue
-		}
-		return false
-	}
-	return true
 }

@@ -8,7 +8,11 @@ import (
 
 	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/internal/unit"
+	"github.com/warder-mcp/warder/wire"
 )
+
+// maxBaggageKey is the longest baggage key that may pass, in bytes.
+const maxBaggageKey = 256
 
 // Config is the record section of the configuration: the audit trail, traces, and what is kept for
 // replay.
@@ -106,23 +110,9 @@ func (c Config) Validate() error {
 		fault("record.trace.sample_ratio: %v, want 0 to 1", c.Trace.SampleRatio)
 	}
 	for _, k := range c.Trace.Baggage {
-		if !baggageKey(k) {
+		if len(k) > maxBaggageKey || !wire.Token(k) { // W3C Baggage section 3.3.1.1
 			fault("record.trace.baggage: %q is not a baggage key", k)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// baggageKey reports whether s is a token of RFC 9110, as W3C Baggage section 3.3.1.1 wants keys.
-func baggageKey(s string) bool {
-	if s == "" || len(s) > 256 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return true
 }

@@ -172,13 +172,13 @@ type listMethod struct{ kind, member, name string }
 func listOf(method string) (m listMethod, ok bool) {
 	switch method {
 	case wire.MethodToolsList:
-		return listMethod{kindTool, "tools", "name"}, true
+		return listMethod{kindTool, wire.ListMember(method), "name"}, true
 	case wire.MethodPromptsList:
-		return listMethod{kindPrompt, "prompts", "name"}, true
+		return listMethod{kindPrompt, wire.ListMember(method), "name"}, true
 	case wire.MethodResourcesList:
-		return listMethod{kindResource, "resources", "uri"}, true
+		return listMethod{kindResource, wire.ListMember(method), "uri"}, true
 	case wire.MethodResourceTemplates:
-		return listMethod{kindTemplate, "resourceTemplates", "uriTemplate"}, true
+		return listMethod{kindTemplate, wire.ListMember(method), "uriTemplate"}, true
 	default:
 		return m, false
 	}

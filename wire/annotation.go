@@ -1,4 +1,4 @@
-package registry
+package wire
 
 import (
 	"cmp"
@@ -8,20 +8,22 @@ import (
 	"strings"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/wire"
 )
 
-// annotation is the member of a property schema that mirrors the argument into an HTTP header
-// (MCP 2026-07-28, Streamable HTTP, "x-mcp-header").
-const annotation = "x-mcp-header"
+// HeaderAnnotation is the member of a property schema that mirrors the argument into an HTTP header
+// (MCP 2026-07-28, Streamable HTTP).
+const HeaderAnnotation = "x-mcp-header"
 
-// headers returns the valid x-mcp-header annotations of an input schema, in the order of their
+// maxHeaderName is the longest name that an annotation may give, in bytes.
+const maxHeaderName = 128
+
+// AnnotatedHeaders returns the valid x-mcp-header annotations of an input schema, in the order of their
 // names. A schema with an invalid one is refused whole, as 2026-07-28 demands of clients: the name
 // must be an RFC 9110 token and unique ignoring case, the type one of string, integer and boolean,
 // and the property must be reached from the root through "properties" alone.
-func headers(input []byte) ([]warder.Header, error) {
+func AnnotatedHeaders(input []byte) ([]warder.Header, error) {
 	w := headerWalk{seen: map[string]bool{}}
-	if err := w.schema(wire.Parse(input), nil, true); err != nil {
+	if err := w.schema(Parse(input), nil, true); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(w.found, func(a, b warder.Header) int { return cmp.Compare(a.Name, b.Name) })
@@ -34,7 +36,7 @@ type headerWalk struct {
 }
 
 // schema visits one schema. plain says that it was reached through "properties" alone.
-func (w *headerWalk) schema(v wire.Value, path []string, plain bool) error {
+func (w *headerWalk) schema(v Value, path []string, plain bool) error {
 	switch v.Kind() {
 	case '[':
 		for _, part := range v.Elements() {
@@ -47,9 +49,9 @@ func (w *headerWalk) schema(v wire.Value, path []string, plain bool) error {
 	default:
 		return nil
 	}
-	if name := v.Get(annotation); name.Exists() {
+	if name := v.Get(HeaderAnnotation); name.Exists() {
 		if err := w.add(name, v.Get("type"), path, plain); err != nil {
-			return fmt.Errorf("%s at %q: %w", annotation, strings.Join(path, "."), err)
+			return fmt.Errorf("%s at %q: %w", HeaderAnnotation, strings.Join(path, "."), err)
 		}
 	}
 	for key, part := range v.Members() {
@@ -60,9 +62,9 @@ func (w *headerWalk) schema(v wire.Value, path []string, plain bool) error {
 	return nil
 }
 
-func (w *headerWalk) keyword(key string, v wire.Value, path []string, plain bool) error {
+func (w *headerWalk) keyword(key string, v Value, path []string, plain bool) error {
 	switch key {
-	case "enum", "const", "default", "examples", "required", "dependentRequired", annotation:
+	case "enum", "const", "default", "examples", "required", "dependentRequired", HeaderAnnotation:
 		return nil // data, not schemas
 	case "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies":
 		for name, part := range v.Members() {
@@ -76,12 +78,12 @@ func (w *headerWalk) keyword(key string, v wire.Value, path []string, plain bool
 	}
 }
 
-func (w *headerWalk) add(name, kind wire.Value, path []string, plain bool) error {
+func (w *headerWalk) add(name, kind Value, path []string, plain bool) error {
 	text, ok := name.Text()
-	if !ok || !isToken(text) {
+	if !ok || len(text) > maxHeaderName || !Token(text) {
 		return errors.New("the name is not a token")
 	}
-	if !plain || len(path) == 0 {
+	if !plain || len(path) == 0 || path[len(path)-1] == "" {
 		return errors.New("not on a property that is reached through plain properties")
 	}
 	typ, _ := kind.Text()
@@ -96,19 +98,4 @@ func (w *headerWalk) add(name, kind wire.Value, path []string, plain bool) error
 	w.seen[strings.ToLower(text)] = true
 	w.found = append(w.found, warder.Header{Name: text, Pointer: slices.Clone(path), Type: typ})
 	return nil
-}
-
-// isToken reports whether s is a token of RFC 9110 section 5.6.2, short enough for a header name.
-func isToken(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 {
-			continue
-		}
-		return false
-	}
-	return true
 }
