@@ -155,9 +155,9 @@ func text(t *testing.T, resp *http.Response) string {
 }
 
 // open opens a session of 2025-06-18 and returns its id.
-func (a *attacked) open(t *testing.T, endpoint, who string) string {
+func (a *attacked) open(t *testing.T, who string) string {
 	t.Helper()
-	resp := a.do(t, http.MethodPost, "/mcp/"+endpoint, who, nil,
+	resp := a.do(t, http.MethodPost, "/mcp/s", who, nil,
 		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"elicitation":{}},"clientInfo":{"name":"c","version":"1"}}}`)
 	body := text(t, resp)
 	id := resp.Header.Get("Mcp-Session-Id")
@@ -192,7 +192,7 @@ func TestAttackSubscriptionsBeyondAMessage(t *testing.T) {
 	t.Parallel()
 	s := &stateless{}
 	a := attack(t, Config{MessageBytes: 64 << 10, KeepAlive: time.Second}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "s", "ada")
+	id := a.open(t, "ada")
 	head := map[string]string{"Mcp-Session-Id": id}
 	stream := a.do(t, http.MethodGet, "/mcp/s", "ada", head, "")
 	if stream.StatusCode != http.StatusOK {
@@ -350,7 +350,7 @@ func TestAttackMirroredHeadersOfOldClients(t *testing.T) {
 	t.Parallel()
 	s := &stateless{}
 	a := attack(t, Config{}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "s", "ada")
+	id := a.open(t, "ada")
 	text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id, "Mcp-Param-Region": "forged", "Cookie": "a=b"},
 		`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"x","arguments":{"region":"eu"}}}`))
 	s.mu.Lock()
@@ -378,7 +378,7 @@ func TestAttackStreamOfAnother(t *testing.T) {
 	})
 	a := attack(t, Config{KeepAlive: 20 * time.Millisecond}, own, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
 	sessions = a.sessions
-	head := map[string]string{"Mcp-Session-Id": a.open(t, "s", "ada")}
+	head := map[string]string{"Mcp-Session-Id": a.open(t, "ada")}
 	stream := a.do(t, http.MethodGet, "/mcp/s", "ada", head, "")
 	if stream.StatusCode != http.StatusOK {
 		t.Fatalf("stream of ada: %d", stream.StatusCode)
@@ -456,7 +456,7 @@ func TestAttackQuestionsOfEndedCalls(t *testing.T) {
 		return `{"resultType":"input_required","inputRequests":{"q":{"method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}}}}}}`
 	}}
 	a := attack(t, Config{CallTimeout: 20 * time.Millisecond}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "s", "ada")
+	id := a.open(t, "ada")
 	for i := range maxQuestions + 2 {
 		body := text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id},
 			fmt.Sprintf(`{"jsonrpc":"2.0","id":"c%d","method":"tools/call","params":{"name":"x","arguments":{}}}`, i)))
@@ -522,5 +522,49 @@ func TestAttackExceptionThatOutlivesItsEnd(t *testing.T) {
 				t.Errorf("%s, %s: %d controls run", mode, tc.name, got)
 			}
 		}
+	}
+}
+
+// Messages that arrive beside each other on HTTP+SSE open its session once, and see it open or not.
+func TestAttackRaceToInitialize(t *testing.T) {
+	t.Parallel()
+	s := &stateless{}
+	a := attack(t, Config{}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
+	door := httptest.NewServer(a.LegacySSE())
+	t.Cleanup(door.Close)
+	b := &attacked{a.Gate, door.URL}
+	t.Cleanup(door.CloseClientConnections)
+	for range 10 {
+		stream := b.do(t, http.MethodGet, "/mcp/s/sse", "ada", nil, "")
+		lines := wire.NewEventReader(stream.Body, 1<<20)
+		first, err := lines.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var work sync.WaitGroup
+		for i := range 4 {
+			work.Go(func() {
+				body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"i%d","method":"initialize","params":{"protocolVersion":"2024-11-05","capabilities":{},"clientInfo":{"name":"c%d","version":"1"}}}`, i, i)
+				if i%2 == 1 {
+					body = fmt.Sprintf(`{"jsonrpc":"2.0","id":"p%d","method":"ping"}`, i)
+				}
+				b.do(t, http.MethodPost, string(first.Data), "ada", nil, body)
+			})
+		}
+		work.Wait()
+		opened := 0
+		for range 4 {
+			e, err := lines.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(e.Data), `"protocolVersion"`) {
+				opened++
+			}
+		}
+		if opened != 1 {
+			t.Errorf("the session was opened %d times", opened)
+		}
+		_ = stream.Body.Close()
 	}
 }
