@@ -341,8 +341,10 @@ func (h *sseHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.streams[id] = s
 		h.mu.Unlock()
 		s.out.start()
+		s.out.mu.Lock()
 		_, _ = fmt.Fprintf(w, "event: endpoint\ndata: %s?id=%s\n\n", r.URL.Path, id)
 		_ = http.NewResponseController(w).Flush() // the gateway may be gone
+		s.out.mu.Unlock()
 		defer h.p.add(listener{s.out.emit, "", id})()
 		<-r.Context().Done()
 		s.work.Wait()
