@@ -150,6 +150,6 @@ func playwright(t *testing.T, node, dir string) target {
 		out.missing = "Debian's chromium is not installed"
 		return out
 	}
-	out.yaml = command(true, fmt.Sprintf("HOME: %q", dir), node, script(t, "playwright-mcp"), "--headless", "--no-sandbox", "--isolated", "--executable-path", chromium)
+	out.yaml = command(true, fmt.Sprintf("HOME: %q", dir), node, script(t, "playwright-mcp"), "--headless", "--no-sandbox", "--isolated", "--output-dir", dir, "--executable-path", chromium)
 	return out
 }
