@@ -164,7 +164,9 @@ func (f *flow) opening() *warder.Error {
 		f.sess = s
 	}
 	x.Client.Capabilities = bytesClone(x.Request.At(x.Request.Params.Get("capabilities")))
-	f.sess.settle(x)
+	if !f.sess.settle(x) {
+		return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "already_initialized", Control: "PRT-01"}
+	}
 	if f.sess.id == "" {
 		f.g.sessions.adopt(f.sess)
 	}
@@ -172,10 +174,14 @@ func (f *flow) opening() *warder.Error {
 	return nil
 }
 
-// settle fixes what a session is, as judged. Its owner never changes: controls read it without a lock.
-func (s *session) settle(x *warder.Exchange) {
+// settle fixes what a session is, as judged; false if another initialize was faster. Its owner never
+// changes: controls read it without a lock.
+func (s *session) settle(x *warder.Exchange) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.revision != "" && x.Parent == nil {
+		return false
+	}
 	s.revision = x.Revision
 	if s.owner == "" {
 		s.owner = x.Principal.Key()
@@ -184,6 +190,7 @@ func (s *session) settle(x *warder.Exchange) {
 		Name: strings.Clone(x.Client.Name), Version: strings.Clone(x.Client.Version), Capabilities: x.Client.Capabilities,
 	}
 	s.capsHash = hashCapabilities(s.client.Capabilities)
+	return true
 }
 
 // abandon closes the session of an initialize that failed.
