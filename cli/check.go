@@ -25,12 +25,9 @@ func checkCommand() *cobra.Command {
 				return err
 			}
 			name := fileArg(args)
-			cfg, err := config.Load(name)
-			if e, ok := errors.AsType[*config.Error](err); ok && p.json {
-				return errors.Join(p.writeJSON(map[string]any{"file": name, "problems": e.Problems}), silent(exitConfig))
-			}
+			cfg, err := p.load(name)
 			if err != nil {
-				return unreadable(err)
+				return err
 			}
 			if err := knownControls(cfg); err != nil {
 				return fail(exitConfig, "list them with: warder controls list", err)

@@ -97,12 +97,8 @@ func configCheckCommand() *cobra.Command {
 				return err
 			}
 			name := fileArg(args)
-			_, err = config.Load(name)
-			if e, ok := errors.AsType[*config.Error](err); ok && p.json {
-				return errors.Join(p.writeJSON(map[string]any{"file": name, "problems": e.Problems}), silent(exitConfig))
-			}
-			if err != nil {
-				return unreadable(err)
+			if _, err := p.load(name); err != nil {
+				return err
 			}
 			if p.json {
 				return p.writeJSON(map[string]any{"file": name, "problems": []config.Problem{}})
@@ -110,6 +106,18 @@ func configCheckCommand() *cobra.Command {
 			return p.text("%s is valid", oneLine(name))
 		},
 	}
+}
+
+// load reads a configuration file whose problems are what the command prints.
+func (p *printer) load(name string) (*config.Config, error) {
+	cfg, err := config.Load(name)
+	if e, ok := errors.AsType[*config.Error](err); ok && p.json {
+		return nil, errors.Join(p.writeJSON(map[string]any{"file": name, "problems": e.Problems}), silent(exitConfig))
+	}
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return cfg, nil
 }
 
 // unreadable gives a missing configuration file its hint.
