@@ -21,6 +21,7 @@
 package input
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -122,22 +123,15 @@ func (c Config) Check() error {
 // orDefault fills zero numbers.
 func (c Config) orDefault() Config {
 	d := Default()
-	set(&c.MaxBytes, d.MaxBytes)
-	set(&c.MaxDepth, d.MaxDepth)
-	set(&c.MaxValues, d.MaxValues)
-	set(&c.MaxString, d.MaxString)
-	set(&c.MaxName, d.MaxName)
-	set(&c.MaxItems, d.MaxItems)
-	set(&c.MaxMembers, d.MaxMembers)
-	set(&c.MaxNumber, d.MaxNumber)
+	c.MaxBytes = cmp.Or(c.MaxBytes, d.MaxBytes)
+	c.MaxDepth = cmp.Or(c.MaxDepth, d.MaxDepth)
+	c.MaxValues = cmp.Or(c.MaxValues, d.MaxValues)
+	c.MaxString = cmp.Or(c.MaxString, d.MaxString)
+	c.MaxName = cmp.Or(c.MaxName, d.MaxName)
+	c.MaxItems = cmp.Or(c.MaxItems, d.MaxItems)
+	c.MaxMembers = cmp.Or(c.MaxMembers, d.MaxMembers)
+	c.MaxNumber = cmp.Or(c.MaxNumber, d.MaxNumber)
 	return c
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Questions remembers what a server asked in a result of resultType "input_required". Implemented

@@ -11,6 +11,7 @@
 package output
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -89,22 +90,15 @@ func (c Config) Check() error {
 
 func (c Config) orDefault() Config {
 	d := Default()
-	set(&c.MaxMessage, d.MaxMessage)
-	set(&c.MaxAnswer, d.MaxAnswer)
-	set(&c.MaxErrorText, d.MaxErrorText)
-	set(&c.Volume.Window, d.Volume.Window)
-	set(&c.Volume.Alert, d.Volume.Alert)
-	set(&c.Volume.Limit, d.Volume.Limit)
-	set(&c.BaselineFactor, d.BaselineFactor)
-	set(&c.MaxTTL, d.MaxTTL)
+	c.MaxMessage = cmp.Or(c.MaxMessage, d.MaxMessage)
+	c.MaxAnswer = cmp.Or(c.MaxAnswer, d.MaxAnswer)
+	c.MaxErrorText = cmp.Or(c.MaxErrorText, d.MaxErrorText)
+	c.Volume.Window = cmp.Or(c.Volume.Window, d.Volume.Window)
+	c.Volume.Alert = cmp.Or(c.Volume.Alert, d.Volume.Alert)
+	c.Volume.Limit = cmp.Or(c.Volume.Limit, d.Volume.Limit)
+	c.BaselineFactor = cmp.Or(c.BaselineFactor, d.BaselineFactor)
+	c.MaxTTL = cmp.Or(c.MaxTTL, d.MaxTTL)
 	return c
-}
-
-func set[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Deps is what the layer needs from others.
