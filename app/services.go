@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
@@ -32,6 +33,9 @@ type services struct {
 // openServices opens the data folder and everything in it.
 func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *services, err error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := ownFolder(cfg.Data); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	s := &services{sessions: proxy.NewSessions(cfg.Limits.Sessions, opt.Now)}
@@ -66,6 +70,19 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 		}
 	}
 	return s, nil
+}
+
+// ownFolder refuses a folder that other users may write to: they could put keys, approvals and a trail
+// of their own in the place of ours.
+func ownFolder(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if others := info.Mode().Perm() & 0o022; others != 0 && runtime.GOOS != "windows" {
+		return fmt.Errorf("%s has mode %04o: other users may write to it; run chmod go-w on it", path, info.Mode().Perm())
+	}
+	return nil
 }
 
 // recordDecision writes an approval to the trail. A person's decision waits until it is part of the
