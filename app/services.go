@@ -14,6 +14,7 @@ import (
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/seal"
+	"github.com/warder-mcp/warder/layer/gateway"
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/registry"
@@ -27,6 +28,7 @@ type services struct {
 	trail    *record.Log
 	sessions *proxy.Sessions
 	box      *seal.Box
+	used     *gateway.Used  // states of box that came back
 	issuer   *issuer.Issuer // nil unless identity.local names one
 }
 
@@ -38,7 +40,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if err := ownFolder(cfg.Data); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	s := &services{sessions: proxy.NewSessions(cfg.Limits.Sessions, opt.Now)}
+	s := &services{sessions: proxy.NewSessions(cfg.Limits.Sessions, opt.Now), used: gateway.NewUsed(opt.Now)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(ctx))

@@ -43,6 +43,7 @@ type Deps struct {
 	Sessions    Sessions         // owners of sessions, for PRT-06
 	Refresher   Refresher        // verifies definitions again, for PRT-10
 	State       *seal.Box        // seals continuation state, for PRT-05
+	Used        *Used            // states that came back, for PRT-05; nil: forgotten with the layer
 	Limits      wire.Limits      // limits of messages; those of the doors
 	Now         func() time.Time // nil: the system clock
 }

@@ -26,6 +26,22 @@ const statePurpose = "request_state"
 // maxStates is how many used states are remembered at one time; above, no state is accepted.
 const maxStates = 1 << 15
 
+// Used remembers the states that came back. It outlives a reload of the configuration, as the keys do:
+// else each reload would let every state be presented once more. It is safe for concurrent use.
+type Used struct {
+	hasher
+	clock
+	table *table[struct{}]
+}
+
+// NewUsed returns an empty memory; a nil clock is the system's.
+func NewUsed(now func() time.Time) *Used {
+	if now == nil {
+		now = time.Now
+	}
+	return &Used{newHasher(), newClock(now), newTable[struct{}](maxStates, true)}
+}
+
 // state seals requestState on its way to the client and opens it on its way back, so that it comes
 // back unchanged, from the same caller, with the same request, in time, and once. That holds for the
 // state of servers and for the state of suspended calls that Warder keeps itself alike. On the way
@@ -50,8 +66,12 @@ func newState(cfg Config, deps Deps) (*state, error) {
 	if s.Keep < time.Second || s.Keep > 24*time.Hour {
 		return nil, errors.New("gateway.state.keep: want 1s to 24h")
 	}
+	u := deps.Used
+	if u == nil {
+		u = NewUsed(deps.Now)
+	}
 	return &state{
-		newHasher(), newClock(deps.Now), s, deps.State, newTable[struct{}](maxStates, true),
+		u.hasher, u.clock, s, deps.State, u.table,
 		questions{cfg.features()},
 		deps.Limits,
 	}, nil

@@ -107,6 +107,22 @@ func TestPRT05(t *testing.T) {
 		f.wait(10*time.Minute - time.Second)
 		verdict(t, stateRequests{s}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
 	})
+	t.Run("deny/replayed after a reload", func(t *testing.T) {
+		t.Parallel()
+		deps := newFakes().deps(t)
+		deps.Used = NewUsed(deps.Now)
+		before, err := build(Default(), deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := build(Default(), deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := sealed(t, before.state, call2026(t, `{}`))
+		pass(t, stateRequests{before.state}, retry(t, `{}`, token))
+		verdict(t, stateRequests{after.state}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
+	})
 	t.Run("pass/presented again where that is configured", func(t *testing.T) {
 		t.Parallel()
 		cfg := Default()
