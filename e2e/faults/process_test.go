@@ -83,10 +83,10 @@ func TestKilled(t *testing.T) {
 // again when there is room. It needs a private mount namespace.
 func TestFullDisk(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
-		t.Skipf("a small disk needs root on Linux; this is %s with uid %d", runtime.GOOS, os.Geteuid())
+		t.Skipf("NOT EXERCISED: a full disk; run as root on Linux, this is %s with uid %d", runtime.GOOS, os.Geteuid())
 	}
 	if out, err := exec.CommandContext(t.Context(), "unshare", "-m", "true").CombinedOutput(); err != nil {
-		t.Skipf("no private mount namespace: %v %s", err, out)
+		t.Skipf("NOT EXERCISED: a full disk; allow private mount namespaces, unshare says %v %s", err, out)
 	}
 	v := newVictim(t, "good")
 	dir := filepath.Join(t.TempDir(), "data")

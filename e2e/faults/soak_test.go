@@ -15,7 +15,7 @@ import (
 // and then looks for what stayed behind. It runs with -soak, for -soak.time.
 func TestSoak(t *testing.T) {
 	if !*soak {
-		t.Skip("runs with -soak")
+		t.Skip("NOT EXERCISED: what a long load leaves behind; run with -soak")
 	}
 	tools := []string{"good", "dies", "cut", "hangs", "stalls", "twice", "another", "garbage", "html", "huge"}
 	v := newVictim(t, tools...)

@@ -56,9 +56,18 @@ func recorded(t *testing.T, dir string) map[string][]warder.Event {
 // TestUpstreamFaults lets servers misbehave in every way, in both eras of client and server.
 func TestUpstreamFaults(t *testing.T) {
 	faults := []struct{ tool, want string }{
-		{"dies", "upstream_failed"}, {"cut", "upstream_failed"}, {"hangs", "timeout"}, {"stalls", "timeout"},
-		{"floods", "!"}, {"huge", "!"}, {"twice", "fine"}, {"another", "upstream_failed"}, {"garbage", "!"},
-		{"html", "upstream_failed"}, {"status", "upstream_failed"}, {"good", "fine"},
+		{"dies", "upstream_failed"},
+		{"cut", "upstream_failed"},
+		{"hangs", "timeout"},
+		{"stalls", "timeout"},
+		{"floods", "!"},
+		{"huge", "!"},
+		{"twice", "fine"},
+		{"another", "upstream_failed"},
+		{"garbage", "!"},
+		{"html", "upstream_failed"},
+		{"status", "upstream_failed"},
+		{"good", "fine"},
 	}
 	var names []string
 	for _, f := range faults {

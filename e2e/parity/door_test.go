@@ -305,19 +305,18 @@ func (d *sseDoor) close() {
 type stdioDoor struct {
 	mu   sync.Mutex
 	in   *io.PipeWriter
-	done chan error
-	read sync.WaitGroup
+	work sync.WaitGroup
 }
 
 func openStdio(ctx context.Context, a *app.App, endpoint string, sink func([]byte)) *stdioDoor {
 	toGate, in := io.Pipe()
 	out, fromGate := io.Pipe()
-	d := &stdioDoor{in: in, done: make(chan error, 1)}
-	go func() {
-		d.done <- a.Stdio(ctx, endpoint, toGate, fromGate)
-		_ = fromGate.Close() // ends the reader
-	}()
-	d.read.Go(func() {
+	d := &stdioDoor{in: in}
+	d.work.Go(func() {
+		_ = a.Stdio(ctx, endpoint, toGate, fromGate) // a door that breaks leaves answers out, which the tests see
+		_ = fromGate.Close()                         // ends the reader
+	})
+	d.work.Go(func() {
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 16<<20)
 		for lines.Scan() {
@@ -338,6 +337,5 @@ func (*stdioDoor) stream() error { return nil }
 
 func (d *stdioDoor) close() {
 	_ = d.in.Close() // the door then ends
-	<-d.done
-	d.read.Wait()
+	d.work.Wait()
 }
