@@ -201,7 +201,10 @@ func (f *flow) part(ctx context.Context, b *Backend, first *warder.Message) part
 	var size int64
 	for range maxListPages {
 		child := f.child(b, m)
-		child.send = func(_ context.Context, m *warder.Message) error {
+		child.send = func(ctx context.Context, m *warder.Message) error {
+			if m.Kind == warder.KindRequest { // nobody would answer it, and its server would wait
+				child.refuseQuestion(ctx, m.IDBytes(), warder.Fail(warder.CodeDenied, "question_in_a_group", nil))
+			}
 			if m.IsAnswer() {
 				p.answers = append(p.answers, m)
 				size += int64(len(m.Raw))

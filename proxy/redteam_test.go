@@ -154,10 +154,10 @@ func text(t *testing.T, resp *http.Response) string {
 	return string(b)
 }
 
-// open opens a session of 2025-06-18 and returns its id.
-func (a *attacked) open(t *testing.T, who string) string {
+// open opens a session of 2025-06-18 for ada and returns its id.
+func (a *attacked) open(t *testing.T, endpoint string) string {
 	t.Helper()
-	resp := a.do(t, http.MethodPost, "/mcp/s", who, nil,
+	resp := a.do(t, http.MethodPost, "/mcp/"+endpoint, "ada", nil,
 		`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"elicitation":{}},"clientInfo":{"name":"c","version":"1"}}}`)
 	body := text(t, resp)
 	id := resp.Header.Get("Mcp-Session-Id")
@@ -192,7 +192,7 @@ func TestAttackSubscriptionsBeyondAMessage(t *testing.T) {
 	t.Parallel()
 	s := &stateless{}
 	a := attack(t, Config{MessageBytes: 64 << 10, KeepAlive: time.Second}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "ada")
+	id := a.open(t, "s")
 	head := map[string]string{"Mcp-Session-Id": id}
 	stream := a.do(t, http.MethodGet, "/mcp/s", "ada", head, "")
 	if stream.StatusCode != http.StatusOK {
@@ -350,7 +350,7 @@ func TestAttackMirroredHeadersOfOldClients(t *testing.T) {
 	t.Parallel()
 	s := &stateless{}
 	a := attack(t, Config{}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "ada")
+	id := a.open(t, "s")
 	text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id, "Mcp-Param-Region": "forged", "Cookie": "a=b"},
 		`{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"x","arguments":{"region":"eu"}}}`))
 	s.mu.Lock()
@@ -378,7 +378,7 @@ func TestAttackStreamOfAnother(t *testing.T) {
 	})
 	a := attack(t, Config{KeepAlive: 20 * time.Millisecond}, own, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
 	sessions = a.sessions
-	head := map[string]string{"Mcp-Session-Id": a.open(t, "ada")}
+	head := map[string]string{"Mcp-Session-Id": a.open(t, "s")}
 	stream := a.do(t, http.MethodGet, "/mcp/s", "ada", head, "")
 	if stream.StatusCode != http.StatusOK {
 		t.Fatalf("stream of ada: %d", stream.StatusCode)
@@ -456,7 +456,7 @@ func TestAttackQuestionsOfEndedCalls(t *testing.T) {
 		return `{"resultType":"input_required","inputRequests":{"q":{"method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}}}}}}`
 	}}
 	a := attack(t, Config{CallTimeout: 20 * time.Millisecond}, nil, []string{"s"}, map[string]http.HandlerFunc{"s": s.serve})
-	id := a.open(t, "ada")
+	id := a.open(t, "s")
 	for i := range maxQuestions + 2 {
 		body := text(t, a.do(t, http.MethodPost, "/mcp/s", "ada", map[string]string{"Mcp-Session-Id": id},
 			fmt.Sprintf(`{"jsonrpc":"2.0","id":"c%d","method":"tools/call","params":{"name":"x","arguments":{}}}`, i)))
@@ -566,5 +566,24 @@ func TestAttackRaceToInitialize(t *testing.T) {
 			t.Errorf("the session was opened %d times", opened)
 		}
 		_ = stream.Body.Close()
+	}
+}
+
+// A server that answers a group's list with a question does not hold up the others' lists.
+func TestAttackQuestionInsteadOfAList(t *testing.T) {
+	t.Parallel()
+	asking := &stateless{answer: func(string, *warder.Message, http.ResponseWriter) string {
+		return `{"resultType":"input_required","inputRequests":{"q":{"method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}}}}}}`
+	}}
+	honest := &stateless{answer: func(string, *warder.Message, http.ResponseWriter) string {
+		return `{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[{"name":"good","inputSchema":{}}]}`
+	}}
+	a := attack(t, Config{CallTimeout: 20 * time.Second}, nil, []string{"asking", "honest"},
+		map[string]http.HandlerFunc{"asking": asking.serve, "honest": honest.serve})
+	head := map[string]string{"Mcp-Session-Id": a.open(t, "all")}
+	start := time.Now()
+	body := text(t, a.do(t, http.MethodPost, "/mcp/all", "ada", head, `{"jsonrpc":"2.0","id":2,"method":"tools/list"}`))
+	if took := time.Since(start); took > 10*time.Second || !strings.Contains(body, "honest__good") {
+		t.Errorf("after %s: %s", took, body)
 	}
 }
