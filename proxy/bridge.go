@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/hop"
@@ -119,6 +120,8 @@ func (f *flow) askAll(ctx context.Context, req, m *warder.Message, yield func(*w
 		}
 	}
 	answers := make(map[string][]byte, len(questions))
+	patience := time.NewTimer(f.g.cfg.AnswerTimeout)
+	defer patience.Stop()
 	for range questions {
 		select {
 		case r := <-replies:
@@ -126,6 +129,8 @@ func (f *flow) askAll(ctx context.Context, req, m *warder.Message, yield func(*w
 				return nil, warder.Fail(warder.CodeDenied, "question_refused", nil)
 			}
 			answers[r.key] = r.answer.At(r.answer.ResultSpan)
+		case <-patience.C:
+			return nil, warder.Fail(warder.CodeTimeout, "question_unanswered", nil)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

@@ -3,10 +3,12 @@ package proxy
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/proxy/upstream"
@@ -58,20 +60,39 @@ func (f *flow) listenLegacy(ctx context.Context) iter.Seq2[*warder.Message, erro
 	}
 }
 
-// attach feeds a queue with the unsolicited messages of one server.
+// Pauses before a stream asks for a new link to a server that ended the last one. They double while the
+// server stays away.
+const (
+	reattachFirst = time.Second
+	reattachLast  = time.Minute
+)
+
+// attach feeds a queue with the unsolicited messages of one server until ctx ends. When the link ends,
+// because a session was lost or a child died, it goes on with a new one.
 func (f *flow) attach(ctx context.Context, queue *queue) {
 	var failure *warder.Error // logged
 	defer f.g.survive(ctx, f.x.ID, &failure)
-	link, err := f.link(ctx)
-	if err != nil {
-		f.g.log.WarnContext(ctx, "listen to server", attrError(err))
-		return
+	for pause := reattachFirst; ctx.Err() == nil; pause = min(2*pause, reattachLast) {
+		link, err := f.link(ctx)
+		switch {
+		case err != nil:
+			f.g.log.WarnContext(ctx, "listen to server", attrError(err), slog.Duration("again_in", pause))
+		case link.Modern():
+			f.x.Forwarded, pause = true, reattachFirst
+			f.listenModern(ctx, link, queue)
+		default:
+			f.x.Forwarded, pause = true, reattachFirst
+			f.listenSession(ctx, link, queue)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
-	f.x.Forwarded = true
-	if link.Modern() {
-		f.listenModern(ctx, link, queue)
-		return
-	}
+}
+
+// listenSession feeds a queue from a session with a server until the session or ctx ends.
+func (f *flow) listenSession(ctx context.Context, link upstream.Link, queue *queue) {
 	cancel := link.Subscribe(func(m *warder.Message) {
 		if m = f.relabel(ctx, link, m); m != nil {
 			queue.add(m)
