@@ -16,10 +16,7 @@
 // The package imports the standard library only. Zero values are safe: the zero [Verdict] denies.
 package warder
 
-import (
-	"context"
-	"iter"
-)
+import "context"
 
 // A ControlID names a control of the catalogue, such as "PRT-02".
 type ControlID string
@@ -37,13 +34,6 @@ type Interceptor interface {
 // A Recorder sees every finished exchange, whatever its outcome.
 type Recorder interface {
 	Record(ctx context.Context, x *Exchange) error
-}
-
-// An Upstream sends the request of an exchange to its server and yields each message of the answer,
-// translated to the client's revision. The sequence ends after the final answer, after an error, or
-// when ctx is done. The consumer may stop early; the upstream then cancels what it started.
-type Upstream interface {
-	RoundTrip(ctx context.Context, x *Exchange) iter.Seq2[*Message, error]
 }
 
 // A Layer is one line of defence: its controls, by phase.

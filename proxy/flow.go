@@ -23,11 +23,10 @@ type flow struct {
 	send func(ctx context.Context, m *warder.Message) error
 	// judged is called when the request has passed its controls, before anything comes back; may be nil.
 	judged func()
-	// answer is the question that the message answers; set for answers only.
-	question question
-	seat     uint64
-	seated   bool // counted among the exchanges of its caller
-	local    bool // the door is a local pipe: the session needs no id of its own
+	question question // what the message answers; set for answers only
+	seat     uint64   // digest of the caller, for the count of its exchanges
+	seated   bool     // counted among the exchanges of its caller
+	local    bool     // the door is a local pipe: the session needs no id of its own
 }
 
 // carry takes a classified message down the path and every message of its answer back up.
