@@ -21,13 +21,19 @@ import (
 
 const benchTool = `{"name":"echo","description":"Returns its text.","inputSchema":{"type":"object","properties":{"text":{"type":"string"}},"required":["text"],"additionalProperties":false}}`
 
-// BenchmarkCall is one tools/call of 0.6 KB through every control, in process: the cost of the path
-// with its upstream connection, without the socket of the client.
+// BenchmarkCall is one tools/call through every control, in process: the cost of the path with its
+// upstream connection, without the socket of the client.
 func BenchmarkCall(b *testing.B) {
+	b.Run("0.6KB", func(b *testing.B) { benchmarkCall(b, 260) })
+	b.Run("10KB", func(b *testing.B) { benchmarkCall(b, 9_700) })
+}
+
+func benchmarkCall(b *testing.B, size int) {
+	b.Helper()
 	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header()["Content-Type"] = []string{"application/json"}
-		result := `{"content":[{"type":"text","text":"` + strings.Repeat("x", 300) + `"}],"resultType":"complete"}`
+		result := `{"content":[{"type":"text","text":"` + strings.Repeat("x", size) + `"}],"resultType":"complete"}`
 		switch {
 		case strings.Contains(string(body), `"server/discover"`):
 			result = `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete","ttlMs":0,"cacheScope":"private"}`
@@ -79,7 +85,7 @@ servers: [{name: echo, url: %q}]
 		"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}, "Authorization": {"Bearer " + token},
 		"Mcp-Protocol-Version": {"2026-07-28"}, "Mcp-Method": {"tools/call"}, "Mcp-Name": {"echo"},
 	}
-	text := strings.Repeat("x", 260)
+	text := strings.Repeat("x", size)
 	ctx := context.WithValue(b.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1})
 	n := 0
 	b.ReportAllocs()
