@@ -22,11 +22,12 @@ type flow struct {
 	// send delivers one judged message of the answer to the client.
 	send func(ctx context.Context, m *warder.Message) error
 	// judged is called when the request has passed its controls, before anything comes back; may be nil.
-	judged func()
-	question question // what the message answers; set for answers only
-	seat     uint64   // digest of the caller, for the count of its exchanges
-	seated   bool     // counted among the exchanges of its caller
-	local    bool     // the door is a local pipe: the session needs no id of its own
+	judged   func()
+	question question      // what the message answers; set for answers only
+	seat     uint64        // digest of the caller, for the count of its exchanges
+	seated   bool          // counted among the exchanges of its caller
+	over     chan struct{} // closed when the exchange has been recorded; nil if nobody waits for that
+	local    bool          // the door is a local pipe: the session needs no id of its own
 }
 
 // carry takes a classified message down the path and every message of its answer back up.

@@ -202,6 +202,9 @@ func (f *flow) finish(ctx context.Context, failure *warder.Error) {
 	if err := g.chain.Complete(context.WithoutCancel(ctx), x); err != nil {
 		g.log.ErrorContext(ctx, "record exchange", slog.String("exchange", x.ID), slog.Any("error", err))
 	}
+	if f.over != nil {
+		close(f.over)
+	}
 	g.trails.put(x.Trail)
 	x.Trail = nil
 	if f.seated {

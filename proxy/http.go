@@ -198,6 +198,8 @@ func (f *flow) running(ctx context.Context) (context.Context, func(), *warder.Er
 		id := m.IDBytes()
 		in := &inflight{cancel: cancel}
 		if f.x.From == warder.FromServer {
+			in.over = make(chan struct{})
+			f.over = in.over
 			f.sess.supersede(id, in) // a client that lost its stream is back before the loss has shown
 		} else if !f.sess.begin(id, in) {
 			stopWall()

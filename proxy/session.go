@@ -56,7 +56,10 @@ type question struct {
 }
 
 // An inflight request can be cancelled by the client.
-type inflight struct{ cancel context.CancelCauseFunc }
+type inflight struct {
+	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when the exchange has been recorded; nil but for streams outside calls
+}
 
 // ask remembers the question that q makes for the JSON-RPC id under which the client will answer it;
 // false if too many are open.
@@ -132,7 +135,11 @@ func (s *session) begin(id []byte, f *inflight) (ok bool) {
 	return true
 }
 
-// supersede registers the stream outside calls in place of the one that the session had, which ends.
+// takeover bounds the wait for a stream that makes room for its successor.
+const takeover = time.Second
+
+// supersede registers the stream outside calls in place of the one that the session had, and waits until
+// that has ended, so that the two never count together (PRT-10).
 func (s *session) supersede(id []byte, f *inflight) {
 	s.mu.Lock()
 	old := s.inflight[string(id)]
@@ -144,6 +151,10 @@ func (s *session) supersede(id []byte, f *inflight) {
 	s.mu.Unlock()
 	if old != nil {
 		old.cancel(errCancelled)
+		select {
+		case <-old.over:
+		case <-time.After(takeover):
+		}
 	}
 	if closed {
 		f.cancel(errSessionEnded)
