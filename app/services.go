@@ -87,14 +87,18 @@ func ownFolder(path string) error {
 	return nil
 }
 
-// recordDecision writes an approval to the trail. A person's decision waits until it is part of the
-// signed tree; a pin at first sight is durable, which is what a call with effect gets too, and does not
-// hold up the first call of a server with many tools.
+// recordDecision writes what the registry has to say to the trail. A person's decision waits until it is
+// part of the signed tree. A pin at first sight is durable, which is what a call with effect gets too, and
+// does not hold up the first call of a server with many tools. What was only seen follows shortly.
 func (s *services) recordDecision(ctx context.Context, e warder.Event) error {
-	if e.Principal != nil && e.Principal.Subject == registry.FirstUse {
+	switch {
+	case e.Type != warder.EventApproval:
+		return s.trail.Emit(e)
+	case e.Principal != nil && e.Principal.Subject == registry.FirstUse:
 		return s.trail.Append(ctx, e)
+	default:
+		return s.trail.AppendWait(ctx, e)
 	}
-	return s.trail.AppendWait(ctx, e)
 }
 
 // close releases what was opened, in reverse order.
