@@ -266,8 +266,8 @@ func (b *benchmark) report() string {
 	var s strings.Builder
 	s.WriteString("| way | request | connections | CPU per call | p50 | p99 | calls/s | bytes/call | allocations/call | failed |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, c := range append(slices.Clone(b.cells), b.writeCell) {
-		fmt.Fprintf(&s, "| %s | %g KB | %d | %s | %s | %s | %.0f | %d | %d | %d |\n", c.target, float64(c.size)/1000, c.conns,
-			micros(c.cpu), micros(c.p50), micros(c.p99), c.perSec, c.bytes, c.mallocs, c.failed)
+		fmt.Fprintf(&s, "| %s | %g KB | %d | %s | %s | %s | %.0f | %s | %s | %d |\n", c.target, float64(c.size)/1000, c.conns,
+			micros(c.cpu), micros(c.p50), micros(c.p99), c.perSec, counted(c.bytes), counted(c.mallocs), c.failed)
 	}
 	fmt.Fprintf(&s, "\nStart to ready: %d ms. 1,000 policies and 2,000 tools against 10 and 10: %.2f times the CPU per call. ", b.startup.Milliseconds(), b.policiesRatio)
 	fmt.Fprintf(&s, "Resident with %d idle sessions: %.0f MB.\n", b.idleSessions, b.sessionsMB)
@@ -275,6 +275,14 @@ func (b *benchmark) report() string {
 		fmt.Fprintf(&s, "10 KB replies of a server on the official Go SDK through %s: %d calls, %d cut short.\n", name, b.sdkCut[name][0], b.sdkCut[name][1])
 	}
 	return s.String()
+}
+
+// counted renders a counter; a process that has none is not measured.
+func counted(n int64) string {
+	if n == 0 {
+		return "–"
+	}
+	return fmt.Sprint(n)
 }
 
 func micros(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }
