@@ -160,7 +160,7 @@ func (f *flow) listenOnLegacy(ctx context.Context, link upstream.Link) iter.Seq2
 		}
 		queue := newQueue(listenQueue)
 		cancel := link.Subscribe(func(n *warder.Message) {
-			if n.Kind == warder.KindNotification && want.covers(n) {
+			if n.Kind == warder.KindRequest || n.Kind == warder.KindNotification && want.covers(n) {
 				queue.add(n)
 			}
 		})
@@ -169,6 +169,10 @@ func (f *flow) listenOnLegacy(ctx context.Context, link upstream.Link) iter.Seq2
 			n, err := queue.nextOr(ctx, link.Done())
 			if err != nil {
 				return
+			}
+			if n.Kind == warder.KindRequest { // a stream carries no answers: the server must not wait for one
+				f.reply(ctx, link, wire.ErrorResponse(n.IDBytes(), warder.RPCMethodNotFound, "The client cannot be asked here.", nil))
+				continue
 			}
 			n, err = withSubscription(n, m.IDBytes(), f.g.limits)
 			if !yield(n, err) || err != nil {
