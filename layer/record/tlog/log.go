@@ -6,6 +6,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"sync"
 
 	"k8s.io/klog/v2"
 )
@@ -14,8 +15,13 @@ import (
 // is global to the process: the log opened last gets them all.
 type driverLog struct{ logger *slog.Logger }
 
+// redirection serialises redirect: klog's flags are plain variables of the process.
+var redirection sync.Mutex
+
 // redirect sends klog to logger and nowhere else. Each step is safe while others log.
 func redirect(logger *slog.Logger) {
+	redirection.Lock()
+	defer redirection.Unlock()
 	klog.SetOutput(io.Discard)
 	klog.SetOutputBySeverity("INFO", driverLog{logger}) // every line passes here once
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
