@@ -64,6 +64,8 @@ func (f *flow) listPage(ctx context.Context, link upstream.Link, method string, 
 			return m, nil
 		case m.Kind == warder.KindError:
 			return nil, warder.Fail(warder.CodeUpstreamFailed, "list_refused", nil)
+		case m.Kind == warder.KindRequest: // the list is Warder's own: a server that waits for an answer must not hold it up
+			f.reply(ctx, link, wire.ErrorResponse(m.IDBytes(), warder.RPCMethodNotFound, "The client cannot be asked here.", nil))
 		}
 	}
 	return nil, warder.Fail(warder.CodeUpstreamFailed, "upstream_closed", nil)
