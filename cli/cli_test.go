@@ -2,9 +2,11 @@ package cli
 
 import (
 	"flag"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -38,17 +40,20 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePort finds a port of the loopback interface that is free now.
+// freePort finds a port of the loopback interface that is free now, below those that the kernel gives
+// away, so that no other test gets it in between.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const first, count, tries = 30_000, 2_000, 50
+	var failure error
+	for range tries {
+		port := strconv.Itoa(first + rand.IntN(count))
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			return port, l.Close()
+		}
+		failure = err
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return "", err
-	}
-	return port, l.Close()
+	return "", failure
 }
 
 // reachableCommand waits until something listens: reachable PORT.

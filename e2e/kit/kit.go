@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -56,14 +57,20 @@ func Script(name string) (string, error) {
 	return path, nil
 }
 
-// Address is a loopback address that nothing listens on now.
+// Address is a loopback address that nothing listens on now. Its port lies below those that the kernel
+// gives away, so that no other test gets it between now and its use.
 func Address() (string, error) {
+	const first, count, tries = 20_000, 10_000, 50
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a port: %w", err)
+	var failure error
+	for range tries {
+		l, err := lc.Listen(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(count)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		failure = err
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("find a port: %w", failure)
 }
 
 // A Spec is a program to start.
