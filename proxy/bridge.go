@@ -273,6 +273,4 @@ func clientInfo(c warder.ClientInfo) string {
 	return `{"name":` + string(wire.Quote(name)) + `,"version":` + string(wire.Quote(version)) + `}`
 }
 
-func bytesClone(b []byte) []byte { return bytes.Clone(b) }
-
 func attrError(err error) slog.Attr { return slog.Any("error", err) }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/warder-mcp/warder"
@@ -163,7 +164,7 @@ func (f *flow) opening() *warder.Error {
 		}
 		f.sess = s
 	}
-	x.Client.Capabilities = bytesClone(x.Request.At(x.Request.Params.Get("capabilities")))
+	x.Client.Capabilities = bytes.Clone(x.Request.At(x.Request.Params.Get("capabilities")))
 	if !f.sess.settle(x) {
 		return &warder.Error{Code: warder.CodeInvalidRequest, Reason: "already_initialized", Control: "PRT-01"}
 	}

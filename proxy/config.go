@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -71,39 +72,31 @@ const (
 	replayKeep       = time.Minute
 )
 
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
-}
-
 func (c SessionConfig) withDefaults() SessionConfig {
-	c.Idle = orDefault(c.Idle, time.Hour)
-	c.Max = orDefault(c.Max, 50_000)
-	c.PerPrincipal = orDefault(c.PerPrincipal, 1000)
+	c.Idle = cmp.Or(c.Idle, time.Hour)
+	c.Max = cmp.Or(c.Max, 50_000)
+	c.PerPrincipal = cmp.Or(c.PerPrincipal, 1000)
 	return c
 }
 
 // WithDefaults fills every zero with its default.
 func (c Config) WithDefaults() Config {
-	c.MinRevision = orDefault(c.MinRevision, wire.DefaultFloor)
-	c.RequestBytes = orDefault(c.RequestBytes, unit.MiB)
-	c.MessageBytes = orDefault(c.MessageBytes, 4*unit.MiB)
-	c.ResponseBytes = orDefault(c.ResponseBytes, 64*unit.MiB)
-	c.Depth = orDefault(c.Depth, 64)
-	c.HeaderBytes = orDefault(c.HeaderBytes, 32*unit.KiB)
-	c.HeaderTimeout = orDefault(c.HeaderTimeout, 10*time.Second)
-	c.BodyTimeout = orDefault(c.BodyTimeout, 30*time.Second)
-	c.IdleTimeout = orDefault(c.IdleTimeout, 2*time.Minute)
-	c.WriteTimeout = orDefault(c.WriteTimeout, 30*time.Second)
-	c.CallTimeout = orDefault(c.CallTimeout, 10*time.Minute)
-	c.StreamTimeout = orDefault(c.StreamTimeout, time.Hour)
-	c.KeepAlive = orDefault(c.KeepAlive, 15*time.Second)
-	c.DrainTimeout = orDefault(c.DrainTimeout, 20*time.Second)
-	c.Concurrent = orDefault(c.Concurrent, 4096)
-	c.AnswerTimeout = orDefault(c.AnswerTimeout, 5*time.Minute)
+	c.MinRevision = cmp.Or(c.MinRevision, wire.DefaultFloor)
+	c.RequestBytes = cmp.Or(c.RequestBytes, unit.MiB)
+	c.MessageBytes = cmp.Or(c.MessageBytes, 4*unit.MiB)
+	c.ResponseBytes = cmp.Or(c.ResponseBytes, 64*unit.MiB)
+	c.Depth = cmp.Or(c.Depth, 64)
+	c.HeaderBytes = cmp.Or(c.HeaderBytes, 32*unit.KiB)
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 10*time.Second)
+	c.BodyTimeout = cmp.Or(c.BodyTimeout, 30*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 30*time.Second)
+	c.CallTimeout = cmp.Or(c.CallTimeout, 10*time.Minute)
+	c.StreamTimeout = cmp.Or(c.StreamTimeout, time.Hour)
+	c.KeepAlive = cmp.Or(c.KeepAlive, 15*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
+	c.Concurrent = cmp.Or(c.Concurrent, 4096)
+	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, 5*time.Minute)
 	c.Sessions = c.Sessions.withDefaults()
 	return c
 }

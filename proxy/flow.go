@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -261,7 +262,7 @@ func (f *flow) relabel(ctx context.Context, link upstream.Link, m *warder.Messag
 // relay gives a server's question the id under which the client will answer it. It returns nil when
 // the question cannot be asked; the server then has its refusal already.
 func (f *flow) relay(ctx context.Context, link upstream.Link, m *warder.Message) *warder.Message {
-	asked := bytesClone(m.IDBytes())
+	asked := bytes.Clone(m.IDBytes())
 	refuse := func(public string) *warder.Message {
 		f.reply(ctx, link, wire.ErrorResponse(asked, warder.RPCInvalidRequest, public, nil))
 		return nil

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"iter"
@@ -192,7 +193,7 @@ func (f *flow) passLegacy(c *parkedCall, m *warder.Message, yield func(*warder.M
 // suspend parks the call and answers with the server's question.
 func (f *flow) suspend(c *parkedCall, m *warder.Message, yield func(*warder.Message, error) bool) {
 	key := "q" + strconv.Itoa(len(c.asked)+1)
-	c.asked = map[string][]byte{key: bytesClone(m.IDBytes())}
+	c.asked = map[string][]byte{key: bytes.Clone(m.IDBytes())}
 	c.question = wire.Question{Key: key, Method: m.Method, Params: m.At(m.ParamsSpan)}
 	if !f.g.parked.put(c) {
 		c.cancel(errCancelled)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -83,7 +84,7 @@ func readLines(ctx context.Context, r io.Reader, limit int64) <-chan rawLine {
 		for {
 			raw, err := lines.Next()
 			select {
-			case out <- rawLine{bytesClone(raw), err}:
+			case out <- rawLine{bytes.Clone(raw), err}:
 			case <-ctx.Done():
 				return
 			}
