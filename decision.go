@@ -51,6 +51,19 @@ type Ask struct {
 	Scopes           []string // every scope this one operation needs
 	ResourceMetadata string   // RFC 9728 section 5.1 metadata URL
 
+	// ACR and MaxAge ask for a stronger or fresher login (RFC 9470 section 3).
+	ACR    []string
+	MaxAge time.Duration // 0: any age
+	// Algorithms are the DPoP proof algorithms accepted, for the DPoP scheme (RFC 9449 section 7.1), and
+	// Nonce the value that the next proof must carry (section 9).
+	Algorithms []string
+	Nonce      string
+	// Hold is the id of the pending approval, URL where a person decides on it, and Message what the
+	// person is told; Verdict Hold only. URL may be empty.
+	Hold    string
+	URL     string
+	Message string
+
 	// RetryAfter is when a rate-limited client may try again (RFC 9110 section 10.2.3); 0 if unknown.
 	RetryAfter time.Duration
 }

@@ -14,6 +14,15 @@ const (
 	EventConfig     EventType = "config"     // configuration loaded, reloaded or rejected
 	EventLifecycle  EventType = "lifecycle"  // start, stop, drain, server start and exit
 	EventAuth       EventType = "auth"       // authentication accepted or refused
+	EventLogin      EventType = "login"      // a person logged in, consented, registered a passkey, or failed to
+	EventToken      EventType = "token"      // a token was issued, exchanged, refreshed or refused by our own authorization server
+	EventKey        EventType = "key"        // a signing key was made, rotated or retired
+	EventGrant      EventType = "grant"      // access was requested, granted, used up or ended
+	EventHold       EventType = "hold"       // a call waits for a person, or a person decided on it
+	EventRevocation EventType = "revocation" // something was revoked or restored
+	EventAgent      EventType = "agent"      // an agent was registered, changed or disabled
+	EventAdmin      EventType = "admin"      // an operator did something else, break-glass included
+	EventCredential EventType = "credential" // a credential for a server was obtained, renewed or refused
 )
 
 // An Event is one entry of the audit trail. Values that came from a client or a server are hashed,

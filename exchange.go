@@ -1,6 +1,7 @@
 package warder
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"net/netip"
@@ -82,6 +83,11 @@ type Exchange struct {
 	Principal *Principal // set by identity; nil until then
 	Tool      *Tool      // the approved definition of the target; set by tools, nil for other methods
 	Labels    []string   // data labels met so far; set by output
+	Grant     *Grant     // what allowed the call for a limited time; set by access, nil if nothing did
+	Purpose   string     // declared purpose of the call; set by identity from the credential or by access from the grant
+	Approval  string     // id of the person's approval of exactly this call; set by access
+	Risk      float64    // score of principal, agent and trace, 0 to 100; set by access
+	Attach    Credential // what the server is shown in place of the caller's credential; set by upstream
 	Question  *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
 	Resume    []byte     // payload of verified state that Warder minted; set by PRT-05
 	Budget    Budget     // set by proxy from configuration
@@ -99,20 +105,37 @@ type Exchange struct {
 	Finished  time.Time  // set by proxy before Complete
 }
 
-// A Phase is one of the four phases of the path.
+// A Credential is what Warder shows to a server (control AUT-04). It never holds anything of the
+// caller's own credential. The zero value attaches nothing.
+type Credential struct {
+	Kind   string                                            // "oauth", "exchange", "secret" and so on, for the trail; empty: nothing is attached
+	Owner  string                                            // key of the principal it belongs to; empty when it is the server's own, shared by callers
+	Header func(ctx context.Context, r *http.Request) error  // sets the headers of one outgoing request; nil: none
+	Denied func(ctx context.Context, r *http.Response) error // told that the server answered 401 or 403; a nil error means try once more
+	Env    func(ctx context.Context) ([]EnvSecret, error)    // secrets for a child process, handed over when it starts; nil: none
+}
+
+// An EnvSecret is one secret for a child process.
+type EnvSecret struct {
+	Name  string
+	Value []byte // overwritten after use
+}
+
+// A Phase is one of the phases of the path.
 type Phase uint8
 
-// The phases, in order.
+// The phases, in order. Review runs beside Response, on long exchanges only.
 const (
 	PhaseConnect Phase = iota
 	PhaseRequest
 	PhaseResponse
 	PhaseComplete
+	PhaseReview
 )
 
 // String returns the phase's word in audit records and traces.
 func (p Phase) String() string {
-	return [...]string{"connect", "request", "response", "complete"}[min(p, PhaseComplete)]
+	return [...]string{"connect", "request", "response", "complete", "review"}[min(p, PhaseReview)]
 }
 
 // A Step says that one control ran on an exchange.

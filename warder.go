@@ -42,5 +42,10 @@ type Layer struct {
 	Connect  []Interceptor // headers only
 	Request  []Interceptor // message decoded
 	Response []Interceptor // once per message of the answer, layers in reverse order
-	Complete []Recorder    // always, layers in reverse order
+	// Review runs beside the answer of an exchange that lasts: at every interval, and at once when
+	// something was revoked, whether or not a message passes. It sees a copy of the exchange as it was
+	// when the request had been judged, must not change it, and runs on another goroutine than the rest.
+	// A refusal ends the exchange.
+	Review   []Interceptor
+	Complete []Recorder // always, layers in reverse order
 }
