@@ -1,0 +1,4 @@
+package issuer
+
+// clientMeta is what only this package reads of a registration.
+type clientMeta struct{}

@@ -1,0 +1,3 @@
+// Package issuer is Warder's own authorization server: OAuth 2.1 for agents, with every token good
+// for exactly one MCP server.
+package issuer
