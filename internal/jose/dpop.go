@@ -1,0 +1,186 @@
+package jose
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Errors of DPoP proofs (RFC 9449). All but the last are answered with invalid_dpop_proof.
+var (
+	ErrProofMalformed = errors.New("proof is not a strict dpop+jwt")
+	ErrProofKey       = errors.New("proof key is not one acceptable public key")
+	ErrProofMethod    = errors.New("proof is for another method")
+	ErrProofURL       = errors.New("proof is for another address")
+	ErrProofTime      = errors.New("proof was not made just now")
+	ErrProofToken     = errors.New("proof is for another token")
+	ErrProofContent   = errors.New("proof is for another content")
+	ErrProofSignature = errors.New("proof signature does not verify")
+	ErrProofNonce     = errors.New("proof carries no nonce of ours that is current") // use_dpop_nonce
+)
+
+// Bounds of proofs.
+const (
+	MaxProof      = 4 << 10         // whole proof, in bytes: one key and seven short claims
+	maxProofID    = 256             // bytes of jti
+	DefaultWindow = 5 * time.Minute // iat may differ by this from now, as the MCP conformance suite has it
+	proofType     = "dpop+jwt"      // RFC 9449 section 4.2
+)
+
+// A ProofRule says what one proof must prove. The zero rule accepts nothing.
+type ProofRule struct {
+	Method     string        // HTTP method of the request, compared byte by byte
+	URL        string        // address of the request as [NormalizeURL] writes it
+	TokenSum   *[32]byte     // SHA-256 of the access token shown with the proof; nil at a token endpoint, where ath must be absent or is not looked at
+	Thumbprint string        // the key must be this one (RFC 7638); empty: any key, and the caller looks at Proof.Thumbprint
+	Algorithms []string      // accepted; empty: [ProofAlgorithms]
+	Now        time.Time     // the moment of the request
+	Window     time.Duration // how far iat may be from Now, both ways; 0: DefaultWindow
+	Nonces     *Nonces       // the proof must carry a nonce of these; nil: any nonce or none
+	Content    *[32]byte     // SHA-256 of the body that content_digest must state; nil: not looked at
+}
+
+// A Proof is what a good proof says.
+type Proof struct {
+	ID         string    // jti
+	Thumbprint string    // RFC 7638 SHA-256 thumbprint of the key, base64url
+	Issued     time.Time // iat
+	Until      time.Time // from then on the proof is too old for anybody: how long its id must be remembered
+	Content    string    // content_digest, empty if it states none
+}
+
+// ProofAlgorithms lists the signature algorithms of proofs: asymmetric ones only (RFC 9449 section 4.2).
+func ProofAlgorithms() []string { return []string{"ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256"} }
+
+// CheckProof verifies a DPoP proof as RFC 9449 section 4.3 says, with exactly one signature
+// verification, which comes after everything that is cheaper. What it cannot know is left to the caller:
+// that there was one DPoP header, and that Proof.ID was not seen before (section 11.1).
+func CheckProof(raw string, rule ProofRule) (*Proof, error) {
+	if len(raw) > MaxProof {
+		return nil, fmt.Errorf("%w: larger than %d bytes", ErrProofMalformed, MaxProof)
+	}
+	head, rest, ok1 := strings.Cut(raw, ".")
+	body, signature, ok2 := strings.Cut(rest, ".")
+	if !ok1 || !ok2 || head == "" || body == "" || signature == "" || strings.Contains(signature, ".") {
+		return nil, ErrProofMalformed
+	}
+	sig, err := decodePart(signature)
+	if err != nil {
+		return nil, ErrProofMalformed
+	}
+	key, err := proofKeyOf(head, rule.Algorithms)
+	if err != nil {
+		return nil, err
+	}
+	if rule.Thumbprint != "" && subtle.ConstantTimeCompare([]byte(rule.Thumbprint), []byte(key.thumbprint)) != 1 {
+		return nil, fmt.Errorf("%w: the token is bound to another key", ErrProofKey)
+	}
+	claims, err := parsePart(body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: claims: %w", ErrProofMalformed, err)
+	}
+	p, err := rule.claims(claims)
+	if err != nil {
+		return nil, err
+	}
+	p.Thumbprint = key.thumbprint
+	if err := key.verify(raw[:len(head)+1+len(body)], sig); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// claims judges what the proof says.
+func (r *ProofRule) claims(c Claims) (*Proof, error) {
+	id, err1 := c.Text("jti")
+	method, err2 := c.Text("htm")
+	address, err3 := c.Text("htu")
+	issued, err4 := c.Time("iat")
+	content, err5 := c.Text("content_digest")
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrProofMalformed, err)
+	}
+	window := r.Window
+	if window <= 0 {
+		window = DefaultWindow
+	}
+	switch {
+	case id == "" || len(id) > maxProofID:
+		return nil, fmt.Errorf("%w: jti is missing or longer than %d bytes", ErrProofMalformed, maxProofID)
+	case method == "" || method != r.Method:
+		return nil, ErrProofMethod
+	case !r.sameURL(address):
+		return nil, ErrProofURL
+	case issued.IsZero() || issued.Before(r.Now.Add(-window)) || issued.After(r.Now.Add(window)):
+		return nil, ErrProofTime
+	}
+	if err := r.token(c); err != nil {
+		return nil, err
+	}
+	if r.Content != nil && content != ContentDigest(*r.Content) {
+		return nil, ErrProofContent
+	}
+	if r.Nonces != nil {
+		nonce, err := c.Text("nonce")
+		if err != nil || r.Nonces.Check(nonce, r.Now) != nil {
+			return nil, ErrProofNonce
+		}
+	}
+	return &Proof{ID: id, Issued: issued, Until: issued.Add(window + time.Second), Content: content}, nil
+}
+
+// token compares ath, which binds the proof to one access token (RFC 9449 section 4.2).
+func (r *ProofRule) token(c Claims) error {
+	if r.TokenSum == nil {
+		return nil
+	}
+	ath, err := c.Text("ath")
+	if err != nil {
+		return ErrProofToken
+	}
+	var want [43]byte
+	base64.RawURLEncoding.Encode(want[:], r.TokenSum[:])
+	if subtle.ConstantTimeCompare(want[:], []byte(ath)) != 1 {
+		return ErrProofToken
+	}
+	return nil
+}
+
+// sameURL compares htu with the address of the request after normalisation (RFC 9449 section 4.3, step 9).
+func (r *ProofRule) sameURL(htu string) bool {
+	if r.URL == "" || htu == "" {
+		return false
+	}
+	if htu == r.URL {
+		return true
+	}
+	normal, err := NormalizeURL(htu)
+	return err == nil && normal == r.URL
+}
+
+// TokenSum is the hash of an access token that ath states.
+func TokenSum(token string) [32]byte { return sha256.Sum256([]byte(token)) }
+
+// ContentDigest renders the digest of a body as content_digest states it: the sha-256 entry of
+// Content-Digest (RFC 9530 section 2).
+func ContentDigest(sum [32]byte) string {
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
+// accepts reports whether the rule's algorithms, or the default ones, hold alg.
+func accepts(algorithms []string, alg string) bool {
+	if len(algorithms) == 0 {
+		switch alg {
+		case "ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256":
+			return true
+		default:
+			return false
+		}
+	}
+	return slices.Contains(algorithms, alg)
+}
