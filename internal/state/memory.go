@@ -10,11 +10,8 @@ import (
 	"time"
 )
 
-// maxList is the most documents one List returns.
-const maxList = 1000
-
-// tombstones are kept this long.
-const tombstones = time.Hour
+// sweepEvery is how often a Memory forgets what has ended.
+const sweepEvery = time.Minute
 
 // A Memory is a store in this process: nothing survives it.
 type Memory struct {
@@ -23,10 +20,11 @@ type Memory struct {
 	mu       sync.Mutex
 	seq      int64
 	docs     map[[2]string]Doc
-	deleted  map[[2]string]time.Time
 	watchers map[chan struct{}]struct{}
 	seen     map[string]time.Time // ids of Add, with their end
+	forgot   time.Time
 	swept    time.Time
+	gone     map[[2]string]time.Time // when deleted and ended documents are forgotten
 }
 
 var (
@@ -40,7 +38,7 @@ func NewMemory(now func() time.Time) *Memory {
 		now = time.Now
 	}
 	return &Memory{
-		now: now, docs: map[[2]string]Doc{}, deleted: map[[2]string]time.Time{},
+		now: now, docs: map[[2]string]Doc{}, gone: map[[2]string]time.Time{},
 		watchers: map[chan struct{}]struct{}{}, seen: map[string]time.Time{},
 	}
 }
@@ -48,7 +46,7 @@ func NewMemory(now func() time.Time) *Memory {
 // live returns a document that exists at this moment.
 func (m *Memory) live(kind, id string) (Doc, bool) {
 	d, ok := m.docs[[2]string{kind, id}]
-	if !ok || d.Deleted || !d.NotAfter.IsZero() && !m.now().Before(d.NotAfter) {
+	if !ok || d.Ended(m.now()) {
 		return Doc{}, false
 	}
 	d.Body = bytes.Clone(d.Body)
@@ -70,25 +68,37 @@ func (m *Memory) Get(_ context.Context, kind, id string) (Doc, error) {
 func (m *Memory) Put(_ context.Context, docs ...Doc) ([]Doc, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := CheckAll(docs); err != nil {
+		return nil, err
+	}
 	for i := range docs {
 		d := &docs[i]
-		if d.Kind == "" || d.ID == "" || len(d.Body) > MaxBody {
-			return nil, fmt.Errorf("%s %q: no kind, no id or a body over %d bytes", d.Kind, d.ID, MaxBody)
-		}
 		if there, _ := m.live(d.Kind, d.ID); there.Version != d.Version {
 			return nil, fmt.Errorf("%s %q: %w", d.Kind, d.ID, ErrConflict)
 		}
 	}
+	m.sweep()
 	out := slices.Clone(docs)
 	for i := range out {
 		d := &out[i]
 		m.seq++
-		d.Seq, d.Deleted, d.Body = m.seq, false, bytes.Clone(d.Body)
-		d.Version++
-		m.docs[[2]string{d.Kind, d.ID}] = *d
+		d.Seq, d.Version, d.Deleted, d.Body = m.seq, m.seq, false, bytes.Clone(d.Body)
+		key := [2]string{d.Kind, d.ID}
+		m.docs[key] = cloned(*d)
+		delete(m.gone, key)
+		if !d.NotAfter.IsZero() {
+			m.gone[key] = d.NotAfter.Add(Tombstones)
+		}
 	}
-	m.hint()
+	if len(out) > 0 {
+		m.hint()
+	}
 	return out, nil
+}
+
+func cloned(d Doc) Doc {
+	d.Body = bytes.Clone(d.Body)
+	return d
 }
 
 // Take implements Store.
@@ -118,24 +128,30 @@ func (m *Memory) Delete(_ context.Context, kind, id string, version int64) error
 	return nil
 }
 
-// remove leaves a tombstone, and sweeps old ones.
+// remove leaves a tombstone.
 func (m *Memory) remove(kind, id string) {
-	now := m.now()
+	m.sweep()
 	key := [2]string{kind, id}
 	m.seq++
 	d := m.docs[key]
-	m.docs[key] = Doc{Kind: kind, ID: id, Owner: d.Owner, Topic: d.Topic, Seq: m.seq, Deleted: true}
-	m.deleted[key] = now.Add(tombstones)
-	for k, end := range m.deleted {
-		if now.Before(end) {
-			continue
-		}
-		if m.docs[k].Deleted {
-			delete(m.docs, k)
-		}
-		delete(m.deleted, k)
-	}
+	m.docs[key] = Doc{Kind: kind, ID: id, Owner: d.Owner, Topic: d.Topic, Version: m.seq, Seq: m.seq, Deleted: true}
+	m.gone[key] = m.now().Add(Tombstones)
 	m.hint()
+}
+
+// sweep forgets what was deleted or has ended long ago.
+func (m *Memory) sweep() {
+	now := m.now()
+	if now.Sub(m.forgot) < sweepEvery {
+		return
+	}
+	m.forgot = now
+	for key, end := range m.gone {
+		if !now.Before(end) {
+			delete(m.docs, key)
+			delete(m.gone, key)
+		}
+	}
 }
 
 // List implements Store.
@@ -150,11 +166,7 @@ func (m *Memory) List(_ context.Context, q Query) ([]Doc, error) {
 		}
 	}
 	slices.SortFunc(out, func(a, b Doc) int { return cmp.Compare(a.ID, b.ID) })
-	limit := maxList
-	if q.Limit > 0 {
-		limit = min(limit, q.Limit)
-	}
-	return out[:min(len(out), limit)], nil
+	return out[:min(len(out), bounded(q.Limit))], nil
 }
 
 // Changes implements Store.
@@ -169,7 +181,22 @@ func (m *Memory) Changes(_ context.Context, after int64, limit int) ([]Doc, erro
 		}
 	}
 	slices.SortFunc(out, func(a, b Doc) int { return cmp.Compare(a.Seq, b.Seq) })
-	return out[:min(len(out), limit)], nil
+	return out[:min(len(out), bounded(limit))], nil
+}
+
+// bounded is the number of documents of an answer for the limit that was asked for.
+func bounded(limit int) int {
+	if limit <= 0 || limit > MaxList {
+		return MaxList
+	}
+	return limit
+}
+
+// Latest implements Store.
+func (m *Memory) Latest(context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seq, nil
 }
 
 // Watch implements Store.
@@ -200,10 +227,10 @@ func (m *Memory) Add(_ context.Context, id string, until time.Time) (bool, error
 	now := m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if end, known := m.seen[id]; known && now.Before(end) {
+	if end, known := m.seen[id]; known && now.Before(end) || !now.Before(until) {
 		return false, nil
 	}
-	if now.Sub(m.swept) > time.Minute {
+	if now.Sub(m.swept) >= sweepEvery {
 		m.swept = now
 		for k, end := range m.seen {
 			if !now.Before(end) {

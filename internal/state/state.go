@@ -15,7 +15,10 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Errors of a store. Any other error means that the store could not be asked, and whoever needed the
@@ -34,13 +37,62 @@ type Doc struct {
 	NotAfter time.Time // from then on it does not exist; zero: it does not end
 	Body     []byte    // at most MaxBody
 
-	Version int64 // counts the writes of this document; 0 in Put: it must not exist yet
+	Version int64 // of this write, never again given to another of this id; 0 in Put: it must not exist yet
 	Seq     int64 // orders the writes of all documents; set by the store
 	Deleted bool  // in Changes only: it was deleted, and Body is nil
 }
 
-// MaxBody bounds the body of a document, in bytes.
-const MaxBody = 256 << 10
+// Bounds of a document and of one answer.
+const (
+	MaxBody = 256 << 10 // bytes of a body
+	MaxText = 1024      // bytes of a kind, an id, an owner and a topic
+	MaxList = 1000      // documents of one List or Changes
+)
+
+// Tombstones is how long Changes knows of a deletion.
+const Tombstones = time.Hour
+
+// Check reports why a store cannot keep the document: it has no kind or id, a text is too long, is not
+// UTF-8 or holds a zero byte, the body is too large, or the end cannot be told in nanoseconds since 1970.
+func Check(d *Doc) error {
+	for _, text := range []string{d.Kind, d.ID, d.Owner, d.Topic} {
+		if len(text) > MaxText || !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+			return fmt.Errorf("document %.40q %.80q: a text is longer than %d bytes, no UTF-8 or holds a zero byte", d.Kind, d.ID, MaxText)
+		}
+	}
+	switch {
+	case d.Kind == "" || d.ID == "":
+		return fmt.Errorf("document %q %q: no kind or no id", d.Kind, d.ID)
+	case len(d.Body) > MaxBody:
+		return fmt.Errorf("document %s %q: %d bytes, at most %d", d.Kind, d.ID, len(d.Body), MaxBody)
+	case !d.NotAfter.IsZero() && (d.NotAfter.Year() < 1971 || d.NotAfter.Year() > 2261):
+		return fmt.Errorf("document %s %q: ends in the year %d", d.Kind, d.ID, d.NotAfter.Year())
+	}
+	return nil
+}
+
+// CheckAll reports why a store cannot keep the documents together: one of them by itself, or two with
+// the same kind and id.
+func CheckAll(docs []Doc) error {
+	seen := make(map[[2]string]bool, len(docs))
+	for i := range docs {
+		d := &docs[i]
+		if err := Check(d); err != nil {
+			return err
+		}
+		key := [2]string{d.Kind, d.ID}
+		if seen[key] {
+			return fmt.Errorf("document %s %q: given twice", d.Kind, d.ID)
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+// Ended reports whether the document no longer exists at this moment.
+func (d *Doc) Ended(now time.Time) bool {
+	return d.Deleted || !d.NotAfter.IsZero() && !now.Before(d.NotAfter)
+}
 
 // A Query selects documents of one kind. Empty fields select all.
 type Query struct {
@@ -48,7 +100,7 @@ type Query struct {
 	Owner string
 	Topic string
 	After string // ids greater than this, for the next page
-	Limit int    // 0 means 1000, which is also the most
+	Limit int    // 0 means MaxList, which is also the most
 }
 
 // A Store keeps documents. It is safe for concurrent use. What a returned call wrote survives a crash
@@ -67,10 +119,14 @@ type Store interface {
 	Delete(ctx context.Context, kind, id string, version int64) error
 	// List returns documents in order of their ids.
 	List(ctx context.Context, q Query) ([]Doc, error)
-	// Changes returns what was written after a sequence number, in order, at most limit documents, each at
-	// its latest write. Deletions are kept for an hour; a caller that was away longer reads all with List.
-	// It never skips a write that becomes visible later.
+	// Changes returns what was written after a sequence number, in order, at most limit documents (0 means
+	// MaxList, which is also the most), each at its latest write, also such as have ended since. Deletions
+	// are kept for an hour; a caller that was away longer reads all with List. It never skips a write that
+	// becomes visible later.
 	Changes(ctx context.Context, after int64, limit int) ([]Doc, error)
+	// Latest returns the sequence number of the latest write, 0 before the first. Whoever begins to follow
+	// asks for it, then reads all with List, then follows with Changes from there.
+	Latest(ctx context.Context) (int64, error)
 	// Watch returns a channel that receives when there may be changes, its own writes included, until ctx
 	// ends. It is a hint: callers also ask at intervals.
 	Watch(ctx context.Context) <-chan struct{}
@@ -79,7 +135,8 @@ type Store interface {
 // Replays remembers ids that may be used once, such as those of DPoP proofs (RFC 9449 section 11.1).
 // All replicas share it. It is safe for concurrent use.
 type Replays interface {
-	// Add reports whether the id is new, and remembers it until then. An error means that nobody knows,
-	// and the caller must refuse.
+	// Add reports whether the id is new, and remembers it until then. An id whose time is over is not new.
+	// Always give the same id the same end: what an implementation forgets, such as in a restart, it
+	// recognises by its end. An error means that nobody knows, and the caller must refuse.
 	Add(ctx context.Context, id string, until time.Time) (fresh bool, err error)
 }
