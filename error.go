@@ -75,7 +75,7 @@ func (c Code) Face() Face {
 	case CodeForbiddenOrigin:
 		return Face{http.StatusForbidden, RPCRefused, "This origin or host is not allowed."}
 	case CodeHeld:
-		return Face{http.StatusAccepted, RPCHeld, "A person must approve this call."}
+		return Face{http.StatusForbidden, RPCHeld, "A person must approve this call."}
 	case CodeMalformed:
 		return Face{http.StatusBadRequest, RPCParse, "The message is not acceptable JSON."}
 	case CodeInvalidRequest:

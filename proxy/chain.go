@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -26,8 +27,12 @@ type Observer interface {
 	Decided(x *warder.Exchange, phase warder.Phase, d *warder.Decision, took time.Duration)
 }
 
-// accessLayer is the layer after which nothing may rewrite a request.
-const accessLayer = "access"
+// accessLayer is the layer after which nothing may rewrite a request; upstreamLayer chooses the
+// credential that a server is shown, for requests of Warder's own too.
+const (
+	accessLayer   = "access"
+	upstreamLayer = "upstream"
+)
 
 // A step is one control at its place in a phase.
 type step struct {
@@ -56,10 +61,12 @@ func (s *step) now() *step {
 // fail-closed; a control cannot forget to call the next one. It is immutable and safe for
 // concurrent use.
 type Chain struct {
-	connect, request, response []step
-	complete                   []warder.Recorder
-	observer                   Observer
-	base                       time.Time // steps are timed from here: one reading of the clock each
+	connect, request, response, review []step
+
+	attach   []step // the part of request that chooses credentials
+	complete []warder.Recorder
+	observer Observer
+	base     time.Time // steps are timed from here: one reading of the clock each
 }
 
 // NewChain builds the runner over layers given in path order. modes names the controls that do not
@@ -70,6 +77,10 @@ func NewChain(layers []warder.Layer, modes map[warder.ControlID]Mode, observer O
 	for _, l := range layers {
 		c.connect = appendSteps(c.connect, l.Connect, modes, false)
 		c.request = appendSteps(c.request, l.Request, modes, sealed)
+		c.review = appendSteps(c.review, l.Review, modes, true)
+		if l.Name == upstreamLayer {
+			c.attach = appendSteps(c.attach, l.Request, modes, true)
+		}
 		sealed = sealed || l.Name == accessLayer
 	}
 	for _, l := range slices.Backward(layers) {
@@ -91,7 +102,7 @@ func appendSteps(steps []step, controls []warder.Interceptor, modes map[warder.C
 // Until names the moments at which exceptions end: from then on the control enforces, without a
 // reload. It is for the one who builds the chain, before it is used.
 func (c *Chain) Until(ends map[warder.ControlID]time.Time) *Chain {
-	for _, steps := range [][]step{c.connect, c.request, c.response} {
+	for _, steps := range [][]step{c.connect, c.request, c.response, c.review, c.attach} {
 		for i := range steps {
 			steps[i].until = ends[steps[i].control]
 		}
@@ -119,25 +130,38 @@ func (c *Chain) steps(phase warder.Phase) []step {
 		return c.request
 	case warder.PhaseResponse:
 		return c.response
-	default:
-		return nil
+	case warder.PhaseReview:
+		return c.review
+	case warder.PhaseComplete:
 	}
+	return nil
 }
 
 // Connect judges the connection: headers only, no message yet. Every exchange begins here.
 func (c *Chain) Connect(ctx context.Context, x *warder.Exchange) *warder.Error {
-	return c.run(ctx, x, warder.PhaseConnect)
+	return c.run(ctx, x, warder.PhaseConnect, c.connect)
 }
 
 // Request judges the decoded message of x.
 func (c *Chain) Request(ctx context.Context, x *warder.Exchange) *warder.Error {
-	return c.run(ctx, x, warder.PhaseRequest)
+	return c.run(ctx, x, warder.PhaseRequest, c.request)
+}
+
+// Review judges an exchange that lasts, on a copy of it as it was forwarded.
+func (c *Chain) Review(ctx context.Context, x *warder.Exchange) *warder.Error {
+	return c.run(ctx, x, warder.PhaseReview, c.review)
+}
+
+// Attach chooses the credential for a request of Warder's own on behalf of x, whose own request has not
+// come that far yet.
+func (c *Chain) Attach(ctx context.Context, x *warder.Exchange) *warder.Error {
+	return c.run(ctx, x, warder.PhaseReview, c.attach)
 }
 
 // Response judges one message of the answer and returns it as the client may see it.
 func (c *Chain) Response(ctx context.Context, x *warder.Exchange, m *warder.Message) (*warder.Message, *warder.Error) {
 	x.Response = m
-	if err := c.run(ctx, x, warder.PhaseResponse); err != nil {
+	if err := c.run(ctx, x, warder.PhaseResponse, c.response); err != nil {
 		return nil, err
 	}
 	return x.Response, nil
@@ -165,10 +189,13 @@ func record(ctx context.Context, x *warder.Exchange, r warder.Recorder) (err err
 }
 
 // run calls the controls of a phase in order until one refuses.
-func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase) *warder.Error {
+func (c *Chain) run(ctx context.Context, x *warder.Exchange, phase warder.Phase, steps []step) *warder.Error {
+	if len(steps) == 0 {
+		return nil
+	}
 	start := time.Since(c.base)
 	var d warder.Decision // one for the whole phase: it escapes to the observer
-	for i, steps := 0, c.steps(phase); i < len(steps); i++ {
+	for i := range steps {
 		s := &steps[i]
 		if s.monitor || s.off {
 			if s = s.now(); s == nil {
@@ -202,7 +229,7 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 		err = context.Cause(ctx) // a verdict that came too late is no verdict
 	}
 	if err != nil {
-		*d = unavailable(err)
+		*d = undecided(err)
 	}
 	d.Control = s.control
 	d.Observed = s.monitor && d.Verdict != warder.Pass
@@ -212,7 +239,7 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 	if len(x.Trail) < maxTrail { // a stream runs the Response controls for every message, as long as it lasts
 		x.Trail = append(x.Trail, warder.Step{Control: s.control, Phase: phase, Verdict: d.Verdict, Took: took})
 	}
-	if c.observer != nil {
+	if c.observer != nil && phase != warder.PhaseReview {
 		c.observer.Decided(x, phase, d, took)
 	}
 	if d.Verdict == warder.Pass && len(d.Findings) == 0 && len(d.Policies) == 0 {
@@ -261,7 +288,11 @@ func intercept(ctx context.Context, x *warder.Exchange, ic warder.Interceptor) (
 	return ic.Intercept(ctx, x)
 }
 
-// unavailable is the decision for a control that could not decide.
-func unavailable(err error) warder.Decision {
+// undecided is the decision for a control that could not decide. Where what it needed waits for a person,
+// so does the exchange.
+func undecided(err error) warder.Decision {
+	if e, ok := errors.AsType[*warder.Error](err); ok && e.Code == warder.CodeHeld && e.Ask != nil {
+		return warder.Decision{Verdict: warder.Hold, Reason: e.Reason, Public: e.Public, Ask: e.Ask, Detail: err.Error()}
+	}
 	return warder.Refuse(warder.CodeUnavailable, "control_unavailable", err.Error())
 }

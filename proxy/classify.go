@@ -63,6 +63,11 @@ func (f *flow) classifyModern(m *warder.Message, version string, stated bool, he
 	x.Client.Name, _ = info.Get("name").Text()
 	x.Client.Version, _ = info.Get("version").Text()
 	x.Client.Capabilities = m.At(caps)
+	request, err := f.g.unheld(m)
+	if err != nil {
+		return warder.Fail(warder.CodeInternal, "hold_answer", err)
+	}
+	x.Request = request
 	return nil
 }
 

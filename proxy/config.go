@@ -47,6 +47,9 @@ type Config struct {
 	Sessions SessionConfig `yaml:"sessions,omitempty"`
 	// AnswerTimeout bounds the wait for a client's answer to a server's question; default 5m.
 	AnswerTimeout time.Duration `yaml:"answer_timeout,omitempty"`
+	// Review is how often an exchange that lasts is judged again while it lasts, such as an open stream;
+	// a revocation has it judged at once. Default 5s.
+	Review time.Duration `yaml:"review,omitempty"`
 }
 
 // SessionConfig bounds legacy sessions.
@@ -97,6 +100,7 @@ func (c Config) WithDefaults() Config {
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
 	c.Concurrent = cmp.Or(c.Concurrent, 4096)
 	c.AnswerTimeout = cmp.Or(c.AnswerTimeout, 5*time.Minute)
+	c.Review = cmp.Or(c.Review, 5*time.Second)
 	c.Sessions = c.Sessions.withDefaults()
 	return c
 }

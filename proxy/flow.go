@@ -24,11 +24,13 @@ type flow struct {
 	send func(ctx context.Context, m *warder.Message) error
 	// judged is called when the request has passed its controls, before anything comes back; may be nil.
 	judged   func()
-	question question      // what the message answers; set for answers only
-	seat     uint64        // digest of the caller, for the count of its exchanges
-	seated   bool          // counted among the exchanges of its caller
-	over     chan struct{} // closed when the exchange has been recorded; nil if nobody waits for that
-	local    bool          // the door is a local pipe: the session needs no id of its own
+	question question                // what the message answers; set for answers only
+	seat     uint64                  // digest of the caller, for the count of its exchanges
+	seated   bool                    // counted among the exchanges of its caller
+	over     chan struct{}           // closed when the exchange has been recorded; nil if nobody waits for that
+	cut      context.CancelCauseFunc // ends the exchange while it lasts; nil for the parts of a group's
+	live     *live                   // its place among the exchanges that last; nil before it was judged
+	local    bool                    // the door is a local pipe: the session needs no id of its own
 }
 
 // carry takes a classified message down the path and every message of its answer back up.
@@ -42,6 +44,7 @@ func (f *flow) carry(ctx context.Context) (failure *warder.Error) {
 		if err := f.opening(); err != nil {
 			return err
 		}
+		defer f.watched()()
 		return f.abandon(f.fanOut(ctx))
 	}
 	if err := f.g.chain.Request(ctx, f.x); err != nil {
@@ -57,6 +60,7 @@ func (f *flow) carry(ctx context.Context) (failure *warder.Error) {
 	if f.x.Request.IsAnswer() && !f.claim() {
 		return unasked()
 	}
+	defer f.watched()()
 	if f.judged != nil {
 		f.judged()
 	}
@@ -123,6 +127,9 @@ func asError(ctx context.Context, err error) *warder.Error {
 	cause := err
 	if ctx.Err() != nil {
 		cause = context.Cause(ctx)
+		if e, ok := errors.AsType[*warder.Error](cause); ok {
+			return e // it was cut
+		}
 	}
 	switch {
 	case errors.Is(cause, errWall), errors.Is(cause, context.DeadlineExceeded):
@@ -200,7 +207,7 @@ func (f *flow) call(ctx context.Context) iter.Seq2[*warder.Message, error] {
 func (f *flow) link(ctx context.Context) (upstream.Link, error) {
 	x := f.x
 	key := upstream.Key{Owner: x.Principal.Key()}
-	init := upstream.Init{Revision: x.Revision, ClientInfo: []byte(clientInfo(x.Client)), Capabilities: x.Client.Capabilities}
+	init := upstream.Init{Revision: x.Revision, ClientInfo: []byte(clientInfo(x.Client)), Capabilities: x.Client.Capabilities, Credential: x.Attach}
 	if f.sess != nil && !x.Revision.Modern() {
 		key.Session, key.Capabilities = f.sess.digest, f.sess.declared()
 	} else {

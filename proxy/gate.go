@@ -57,6 +57,7 @@ type Gate struct {
 	routes    *routes
 	trails    trails
 	seats     *seats
+	live      *liveSet
 	limits    wire.Limits
 	budget    warder.Budget
 	floor     *wire.Floor
@@ -79,6 +80,7 @@ func New(cfg Config, floor *wire.Floor, chain *Chain, endpoints []*Endpoint, ses
 		parked:    newLot(cfg.AnswerTimeout),
 		routes:    newRoutes(),
 		seats:     newSeats(cfg.Concurrent),
+		live:      newLiveSet(),
 		floor:     floor,
 		limits:    wire.Limits{Bytes: int64(cfg.MessageBytes), Depth: cfg.Depth},
 		budget: warder.Budget{
@@ -196,6 +198,7 @@ func (g *Gate) survive(ctx context.Context, exchange string, failure **warder.Er
 // finish fixes the outcome, lets every recorder see the exchange, and releases its place.
 func (f *flow) finish(ctx context.Context, failure *warder.Error) {
 	g, x := f.g, f.x
+	f.reviewed()
 	x.Finished = g.now()
 	x.Failure = failure
 	x.Outcome = outcome(failure)

@@ -30,8 +30,8 @@ func (admit) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, 
 	return warder.Continue(), nil
 }
 
-// newGate builds a gate whose only control admits everybody.
-func newGate(t *testing.T, servers map[string]upstream.Config) *Gate {
+// newGate builds a gate whose only control admits everybody, with further layers behind it.
+func newGate(t *testing.T, servers map[string]upstream.Config, layers ...warder.Layer) *Gate {
 	t.Helper()
 	var ends []*Endpoint
 	group := &Endpoint{Name: "all", Group: true}
@@ -45,8 +45,8 @@ func newGate(t *testing.T, servers map[string]upstream.Config) *Gate {
 		ends = append(ends, &Endpoint{Name: name, Backends: []*Backend{b}})
 		group.Backends = append(group.Backends, b)
 	}
-	chain := NewChain([]warder.Layer{{Name: "identity", Connect: []warder.Interceptor{admit{}}}}, nil, nil)
-	cfg := Config{MinRevision: "2024-11-05"}
+	chain := NewChain(append([]warder.Layer{{Name: "identity", Connect: []warder.Interceptor{admit{}}}}, layers...), nil, nil)
+	cfg := Config{MinRevision: "2024-11-05", Review: 100 * time.Millisecond}
 	floor, err := wire.NewFloor(wire.RevisionConfig{Floor: cfg.MinRevision}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +83,14 @@ func sdkServer(t *testing.T, stateless bool) string {
 	})
 	h := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return srv }, &mcp.StreamableHTTPOptions{Stateless: stateless})
 	ts := httptest.NewServer(h)
+	t.Cleanup(ts.Close)
+	return ts.URL
+}
+
+// sdkHandler serves any server of the official SDK with sessions.
+func sdkHandler(t *testing.T, srv *mcp.Server) string {
+	t.Helper()
+	ts := httptest.NewServer(mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return srv }, nil))
 	t.Cleanup(ts.Close)
 	return ts.URL
 }

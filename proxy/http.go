@@ -186,10 +186,11 @@ func (f *flow) running(ctx context.Context) (context.Context, func(), *warder.Er
 		ctx = context.WithoutCancel(ctx)
 	}
 	ctx, stopWall := context.WithTimeoutCause(ctx, wall, errWall)
-	if f.sess == nil && !streams {
-		return ctx, stopWall, nil
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	f.cut = cancel
+	if f.sess == nil && !streams {
+		return ctx, func() { cancel(nil); stopWall() }, nil
+	}
 	release := func() bool { return true }
 	if streams {
 		release = context.AfterFunc(f.g.stop, func() { cancel(errDraining) })
@@ -304,6 +305,7 @@ func (g *Gate) listen(r *http.Request, f *flow, out *reply) *warder.Error {
 func (f *flow) streaming(ctx context.Context) (context.Context, func()) {
 	ctx, stopWall := context.WithTimeoutCause(ctx, f.g.cfg.StreamTimeout, errWall)
 	ctx, cancel := context.WithCancelCause(ctx)
+	f.cut = cancel
 	release := context.AfterFunc(f.g.stop, func() { cancel(errDraining) })
 	return ctx, func() { release(); cancel(nil); stopWall() }
 }
@@ -317,8 +319,9 @@ func (f *flow) replay(ctx context.Context, stream *replayStream, seq int, out *r
 		return err
 	}
 	out.resumed = true
+	defer f.watched()()
 	out.open()
-	if err := stream.after(ctx, seq, out.raw); err != nil && !errors.Is(err, context.Canceled) {
+	if err := stream.after(ctx, seq, out.raw); err != nil && (!errors.Is(err, context.Canceled) || context.Cause(ctx) != context.Canceled) {
 		return asError(ctx, err)
 	}
 	return nil

@@ -14,6 +14,11 @@ import (
 func (g *Gate) list(ctx context.Context, f *flow, b *Backend, method string) ([][]byte, error) {
 	sub := *f
 	sub.back = b
+	if f.x.Attach.Kind == "" {
+		if err := g.attach(ctx, &sub, b); err != nil {
+			return nil, err
+		}
+	}
 	link, err := sub.link(ctx)
 	if err != nil {
 		return nil, err
@@ -40,6 +45,17 @@ func (g *Gate) list(ctx context.Context, f *flow, b *Backend, method string) ([]
 		cursor = next
 	}
 	return nil, warder.Fail(warder.CodeUpstreamFailed, "too_many_pages", nil)
+}
+
+// attach chooses the credential for a list that a control wants before the exchange has come so far.
+func (g *Gate) attach(ctx context.Context, f *flow, b *Backend) error {
+	x := *f.x
+	x.Server, x.Trail, x.Decisions = b.Server, nil, nil
+	f.x = &x
+	if err := g.chain.Attach(ctx, &x); err != nil {
+		return err
+	}
+	return nil
 }
 
 // listPage reads one page.

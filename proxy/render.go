@@ -15,6 +15,9 @@ import (
 func render(x *warder.Exchange, e *warder.Error) (status int, raw []byte) {
 	face := e.Code.Face()
 	id := answerID(x)
+	if raw := renderHold(x, e, id); raw != nil {
+		return 200, raw
+	}
 	if id != nil && isToolResult(x, e) {
 		return 200, wire.Response(id, toolError(x, e))
 	}
@@ -49,14 +52,14 @@ func status200(x *warder.Exchange, e *warder.Error, status int) int {
 	}
 }
 
-// isToolResult reports whether the failure is told as a tool result: the tool is quarantined, its
-// arguments do not fit (since 2025-11-25, SEP-1303), or its result was refused.
+// isToolResult reports whether the failure is told as a tool result: the tool is quarantined, the call
+// waits for a person, its arguments do not fit (since 2025-11-25, SEP-1303), or its result was refused.
 func isToolResult(x *warder.Exchange, e *warder.Error) bool {
 	if x.Method() != wire.MethodToolsCall || x.Request == nil {
 		return false
 	}
 	switch e.Code {
-	case warder.CodeQuarantined:
+	case warder.CodeQuarantined, warder.CodeHeld:
 		return true
 	case warder.CodeInvalidParams:
 		return x.Revision >= warder.Revision20251125 && strings.HasPrefix(string(e.Control), "INV-") && e.Reason != "unknown_param"
@@ -68,8 +71,17 @@ func isToolResult(x *warder.Exchange, e *warder.Error) bool {
 // toolError is the result of a refused call: text a model can show and act on.
 func toolError(x *warder.Exchange, e *warder.Error) []byte {
 	var b strings.Builder
-	b.WriteString("Warder refused this call: ")
+	if e.Code == warder.CodeHeld {
+		b.WriteString("Warder holds this call: ")
+	} else {
+		b.WriteString("Warder refused this call: ")
+	}
 	b.WriteString(e.Sentence())
+	if e.Ask != nil && e.Ask.URL != "" {
+		b.WriteString(" Decide at ")
+		b.WriteString(e.Ask.URL)
+		b.WriteString(" and send the same call again.")
+	}
 	b.WriteString(" (")
 	if e.Control != "" {
 		b.WriteString(string(e.Control))
@@ -97,7 +109,13 @@ func errorData(x *warder.Exchange, e *warder.Error) []byte {
 		return e.Data
 	}
 	b := append([]byte(`{"code":`), wire.Quote(string(e.Code))...)
-	for _, kv := range [...]struct{ k, v string }{{"reason", string(e.Reason)}, {"control", string(e.Control)}, {"exchange", x.ID}} {
+	hold, url := "", ""
+	if e.Ask != nil {
+		hold, url = e.Ask.Hold, e.Ask.URL
+	}
+	for _, kv := range [...]struct{ k, v string }{
+		{"reason", string(e.Reason)}, {"control", string(e.Control)}, {"exchange", x.ID}, {"hold", hold}, {"url", url},
+	} {
 		if kv.v != "" {
 			b = append(b, `,"`+kv.k+`":`...)
 			b = append(b, wire.Quote(kv.v)...)

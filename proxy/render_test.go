@@ -85,7 +85,7 @@ func checkRendered(t *testing.T, x *warder.Exchange, e *warder.Error, method, se
 	if m.ID != `"}` {
 		t.Errorf("id %q: %s", m.ID, where)
 	}
-	byResult := method == wire.MethodToolsCall && (e.Code == warder.CodeQuarantined ||
+	byResult := method == wire.MethodToolsCall && (e.Code == warder.CodeQuarantined || e.Code == warder.CodeHeld ||
 		e.Code == warder.CodeInvalidParams && e.Control == "INV-01" && x.Revision >= warder.Revision20251125 ||
 		e.Code != warder.CodeInvalidParams && x.Response != nil && e.Control != "")
 	if byResult != m.Result.IsError || byResult == (m.Error != nil) {

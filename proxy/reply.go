@@ -240,7 +240,8 @@ func (p *reply) fail(f *flow, e *warder.Error) {
 	_ = p.json(status, raw) // the failure is recorded; the client may be gone
 }
 
-// challenge writes WWW-Authenticate (RFC 6750 section 3, RFC 9728 section 5.1) and Retry-After.
+// challenge writes WWW-Authenticate (RFC 6750 section 3, RFC 9728 section 5.1, RFC 9470 section 3, RFC
+// 9449 section 7.1), DPoP-Nonce and Retry-After.
 func challenge(h http.Header, e *warder.Error) {
 	if e.Code == warder.CodeRateLimited || e.Code == warder.CodeUnavailable {
 		after := time.Second
@@ -253,14 +254,34 @@ func challenge(h http.Header, e *warder.Error) {
 	if a == nil || a.Scheme == "" {
 		return
 	}
-	v, sep := a.Scheme, " "
-	for _, kv := range [...][2]string{{"error", a.Error}, {"scope", strings.Join(a.Scopes, " ")}, {"resource_metadata", a.ResourceMetadata}} {
-		if kv[1] != "" {
-			v += sep + kv[0] + `="` + kv[1] + `"`
-			sep = ", "
-		}
+	if a.Nonce != "" {
+		h["Dpop-Nonce"] = []string{a.Nonce}
 	}
-	h["Www-Authenticate"] = []string{v}
+	maxAge := ""
+	if a.MaxAge > 0 {
+		maxAge = strconv.Itoa(int(a.MaxAge.Seconds()))
+	}
+	params := [...][2]string{
+		{"error", a.Error}, {"scope", strings.Join(a.Scopes, " ")}, {"acr_values", strings.Join(a.ACR, " ")},
+		{"max_age", maxAge}, {"resource_metadata", a.ResourceMetadata},
+	}
+	schemes := []string{a.Scheme}
+	if len(a.Algorithms) > 0 && a.Scheme != "DPoP" {
+		schemes = append(schemes, "DPoP")
+	}
+	for _, scheme := range schemes {
+		v, sep := scheme, " "
+		for _, kv := range params {
+			if kv[1] != "" {
+				v += sep + kv[0] + `="` + kv[1] + `"`
+				sep = ", "
+			}
+		}
+		if scheme == "DPoP" && len(a.Algorithms) > 0 {
+			v += sep + `algs="` + strings.Join(a.Algorithms, " ") + `"`
+		}
+		h["Www-Authenticate"] = append(h["Www-Authenticate"], v)
+	}
 }
 
 // close ends the stream. Nothing is written after it: the writer belongs to the next request then.

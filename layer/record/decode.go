@@ -61,9 +61,9 @@ func parseTrail(s string) []warder.Step {
 	for part := range strings.SplitSeq(s, ";") {
 		word, rest, _ := strings.Cut(part, " ")
 		phase := warder.PhaseConnect
-		for ; phase <= warder.PhaseComplete && phase.String() != word; phase++ {
+		for ; phase <= warder.PhaseReview && phase.String() != word; phase++ {
 		}
-		if phase > warder.PhaseComplete {
+		if phase > warder.PhaseReview {
 			continue
 		}
 		for field := range strings.FieldsSeq(rest) {

@@ -54,7 +54,7 @@ func (s *Server) openChild(ctx context.Context, init Init, e *entry) (liveLink, 
 	for _, modern := range s.order(init.Revision.Modern()) {
 		if c == nil || !alive(c.mux) {
 			var err error
-			if c, err = s.startChild(ctx, e); err != nil {
+			if c, err = s.startChild(ctx, e, init.Credential); err != nil {
 				return nil, err
 			}
 		}
@@ -105,7 +105,7 @@ func (c *child) explain(err error) error {
 
 // startChild starts the process and the goroutines that serve it: one that waits for it, one for
 // each of its outputs.
-func (s *Server) startChild(ctx context.Context, e *entry) (*child, error) {
+func (s *Server) startChild(ctx context.Context, e *entry, cred warder.Credential) (*child, error) {
 	run := s.cfg.Run
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), run.Command[0], run.Command[1:]...) // outlives the request
 	cmd.Dir = run.Dir
@@ -114,7 +114,9 @@ func (s *Server) startChild(ctx context.Context, e *entry) (*child, error) {
 	if err != nil {
 		return nil, fail(ReasonUnreachable, err)
 	}
-	cmd.Env = env
+	if cmd.Env, err = withSecrets(ctx, env, cred); err != nil {
+		return nil, err
+	}
 	c := &child{
 		srv: s, entry: e, cmd: cmd, start: s.opt.Now(), turn: make(chan struct{}, 1),
 		exited: make(chan struct{}), over: make(chan struct{}),

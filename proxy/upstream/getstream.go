@@ -60,7 +60,7 @@ func (l *httpLink) get(ctx context.Context, last string) (*http.Response, error)
 	if last != "" {
 		h[hdrLastEvent] = []string{last}
 	}
-	resp, err := l.c.do(ctx, http.MethodGet, l.url, h, nil)
+	resp, err := l.request(ctx, http.MethodGet, l.url, h, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ type httpLink struct {
 	pooled  bool     // several clients share it: ids are minted
 	version []string // header values; nil sends none
 	session []string
+	cred    warder.Credential // shown with every request; may be none
 
 	life     context.Context // calls end with it
 	endLife  context.CancelFunc
@@ -36,8 +37,8 @@ type httpLink struct {
 
 var _ liveLink = (*httpLink)(nil)
 
-func (s *Server) newHTTPLink(u *url.URL, modern, pooled bool) *httpLink {
-	l := &httpLink{c: s.http, url: u, pooled: pooled}
+func (s *Server) newHTTPLink(u *url.URL, modern, pooled bool, cred warder.Credential) *httpLink {
+	l := &httpLink{c: s.http, url: u, pooled: pooled, cred: cred}
 	l.linkState = linkState{srv: s, modern: modern, done: make(chan struct{})}
 	l.inbox = inbox{host: s, mint: pooled, reply: l.replyNow}
 	l.life, l.endLife = s.base, func() {}
@@ -136,7 +137,7 @@ func (l *httpLink) exchange(ctx context.Context, req *warder.Message, hdr http.H
 		return nil, err
 	}
 	defer l.hear.join(x, asked)()
-	resp, err := l.c.do(x.watch.ctx, http.MethodPost, l.url, h, &x.sent)
+	resp, err := l.request(x.watch.ctx, http.MethodPost, l.url, h, &x.sent)
 	if err != nil {
 		l.abandonCall(req, x, err)
 		return nil, err
@@ -192,7 +193,7 @@ func (l *httpLink) post(ctx context.Context, m *warder.Message, p *payload) erro
 	if err != nil {
 		return err
 	}
-	resp, err := l.c.do(ctx, http.MethodPost, l.url, h, p)
+	resp, err := l.request(ctx, http.MethodPost, l.url, h, p)
 	if err != nil {
 		return err
 	}
@@ -263,7 +264,7 @@ func (l *httpLink) shut(ctx context.Context) {
 		return
 	}
 	delete(h, hdrContentType)
-	if resp, err := l.c.do(ctx, http.MethodDelete, l.url, h, nil); err == nil {
+	if resp, err := l.request(ctx, http.MethodDelete, l.url, h, nil); err == nil {
 		discard(resp) // servers may refuse with 405; the session then ends by itself
 	}
 }

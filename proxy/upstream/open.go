@@ -115,7 +115,7 @@ func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
 	}
 	e := s.known()
 	if e.modern == yes && (modern || e.legacy == no) {
-		return s.stateless(key.Session == "", e.modernHello), nil
+		return s.stateless(key.Session == "", e.modernHello, init.Credential), nil
 	}
 	if e.legacy == yes && (!modern || e.modern == no) {
 		return s.entryLink(ctx, s.entryKey(key, false), init)
@@ -123,11 +123,11 @@ func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
 	// Not known yet. The question whether requests need a session is asked once; a session is opened
 	// in any case.
 	if modern && e.modern == unknown && s.cfg.Era != EraLegacy && s.sseURL == nil {
-		if err := s.tryModern(ctx); err != nil {
+		if err := s.tryModern(ctx, init.Credential); err != nil {
 			return nil, err
 		}
 		if e = s.known(); e.modern == yes {
-			return s.stateless(key.Session == "", e.modernHello), nil
+			return s.stateless(key.Session == "", e.modernHello, init.Credential), nil
 		}
 	}
 	return s.entryLink(ctx, s.entryKey(key, false), init)
@@ -135,7 +135,7 @@ func (s *Server) Link(ctx context.Context, key Key, init Init) (Link, error) {
 
 // tryModern finds out whether the server speaks the stateless era. An error means that it is of no
 // use to ask on.
-func (s *Server) tryModern(ctx context.Context) error {
+func (s *Server) tryModern(ctx context.Context, cred warder.Credential) error {
 	select {
 	case s.probes <- struct{}{}:
 	case <-ctx.Done():
@@ -148,7 +148,7 @@ func (s *Server) tryModern(ctx context.Context) error {
 	if !s.breaker.allow() {
 		return fail(ReasonOpen, nil)
 	}
-	_, err := s.openEra(ctx, Init{}, true, true)
+	_, err := s.openEra(ctx, Init{Credential: cred}, true, true)
 	switch {
 	case err == nil:
 		s.report(nil)
@@ -202,8 +202,14 @@ func (s *Server) childKey(key Key, modern bool) entryKey {
 }
 
 // stateless returns the link to the stateless endpoint. There is nothing to open or to close, so
-// one for each way of naming calls is enough.
-func (s *Server) stateless(pooled bool, hello wire.Hello) *httpLink {
+// one for each way of naming calls is enough, but for callers with credentials of their own.
+func (s *Server) stateless(pooled bool, hello wire.Hello, cred warder.Credential) *httpLink {
+	if cred.Header != nil {
+		l := s.newHTTPLink(s.url, true, pooled, cred)
+		l.hello = hello
+		l.done, l.forever = s.gone, true
+		return l
+	}
 	slot := &s.free[0]
 	if pooled {
 		slot = &s.free[1]
@@ -211,7 +217,7 @@ func (s *Server) stateless(pooled bool, hello wire.Hello) *httpLink {
 	if l := slot.Load(); l != nil && l.hello.Raw == hello.Raw {
 		return l
 	}
-	l := s.newHTTPLink(s.url, true, pooled)
+	l := s.newHTTPLink(s.url, true, pooled, cred)
 	l.hello = hello
 	l.done, l.forever = s.gone, true
 	slot.Store(l)
@@ -274,7 +280,7 @@ func (s *Server) openEra(ctx context.Context, init Init, modern, pooled bool) (l
 	ctx, cancel := context.WithTimeoutCause(ctx, s.cfg.ProbeTimeout, errIdle)
 	defer cancel()
 	if modern {
-		l, err = s.openModern(ctx, pooled)
+		l, err = s.openModern(ctx, pooled, init.Credential)
 	} else {
 		l, err = s.openLegacy(ctx, init, pooled)
 	}
@@ -312,8 +318,8 @@ func helloOf(l liveLink) wire.Hello {
 
 // openModern asks the URL for server/discover; once more if it refuses the revision and yet lists it
 // among those it supports.
-func (s *Server) openModern(ctx context.Context, pooled bool) (liveLink, error) {
-	l := s.newHTTPLink(s.url, true, pooled)
+func (s *Server) openModern(ctx context.Context, pooled bool, cred warder.Credential) (liveLink, error) {
+	l := s.newHTTPLink(s.url, true, pooled, cred)
 	m, _, err := l.ask(ctx, s.discoverRequest())
 	if err == nil && contradicts(m) {
 		m, _, err = l.ask(ctx, s.discoverRequest())
@@ -426,7 +432,7 @@ func legacyHello(m *warder.Message) (wire.Hello, error) {
 
 // openSession opens a Streamable HTTP session.
 func (s *Server) openSession(ctx context.Context, init Init, pooled bool) (liveLink, error) {
-	l := s.newHTTPLink(s.legacyURL, false, pooled)
+	l := s.newHTTPLink(s.legacyURL, false, pooled, init.Credential)
 	m, hdr, err := l.ask(ctx, s.initRequest(init))
 	if err != nil {
 		return nil, notSpokenUnlessDown(err)

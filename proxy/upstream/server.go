@@ -28,6 +28,9 @@ type Init struct {
 	Revision     warder.Revision // the client's; the era of the link follows it if the server can
 	ClientInfo   []byte          // JSON object; nil: Options.ClientInfo
 	Capabilities []byte          // JSON object; nil: none
+	// Credential is what the server is shown on this client's behalf. Callers that share a Key show
+	// credentials of one owner, so a conversation keeps the one it was opened with.
+	Credential warder.Credential
 }
 
 // Options are what a server needs from its surroundings. All may be zero.

@@ -31,7 +31,7 @@ func (w *wireSSE) describe() string { return describeURL(w.stream) }
 
 // openSSE connects and opens a session.
 func (s *Server) openSSE(ctx context.Context, u *url.URL, init Init) (liveLink, error) {
-	w := &wireSSE{srv: s, http: s.newHTTPLink(u, false, false), stream: u, over: make(chan struct{})}
+	w := &wireSSE{srv: s, http: s.newHTTPLink(u, false, false, init.Credential), stream: u, over: make(chan struct{})}
 	w.mux = newMux(s, false)
 	w.mux.out = w
 	events, body, err := w.connect(ctx)
@@ -131,7 +131,7 @@ func (w *wireSSE) write(ctx context.Context, p payload) error {
 	if err != nil {
 		return err
 	}
-	resp, err := w.srv.http.do(ctx, http.MethodPost, w.endpoint, h, &p)
+	resp, err := w.http.request(ctx, http.MethodPost, w.endpoint, h, &p)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,66 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/warder-mcp/warder"
+)
+
+// maxDenials is how often one request is repeated because the server did not like its credential: once
+// for a proof that must carry the server's nonce, once for a credential that was renewed.
+const maxDenials = 2
+
+// request sends one request of the link with the credential of its caller. When the server answers 401
+// or 403 and a better credential is to be had, the request is sent again: the server has not acted on it.
+func (l *httpLink) request(ctx context.Context, method string, u *url.URL, h http.Header, body *payload) (*http.Response, error) {
+	if l.cred.Header == nil {
+		return l.c.do(ctx, method, u, h, body)
+	}
+	for denials := 0; ; denials++ {
+		req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: h}).WithContext(ctx)
+		if err := l.cred.Header(ctx, req); err != nil {
+			return nil, credentialFailure(err)
+		}
+		resp, err := l.c.do(ctx, method, u, h, body)
+		if err != nil || !denied(resp) || denials == maxDenials || l.cred.Denied == nil {
+			return resp, err
+		}
+		if err := l.cred.Denied(ctx, resp); err != nil {
+			discard(resp)
+			return nil, credentialFailure(err)
+		}
+		discard(resp)
+	}
+}
+
+func denied(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden
+}
+
+// credentialFailure keeps a failure that says what the caller can do about it, such as to authorise
+// Warder at the server.
+func credentialFailure(err error) error {
+	if _, ok := errors.AsType[*warder.Error](err); ok {
+		return err
+	}
+	return fail(ReasonUnauthorized, err)
+}
+
+// withSecrets adds what a child process is given on behalf of its caller.
+func withSecrets(ctx context.Context, env []string, cred warder.Credential) ([]string, error) {
+	if cred.Env == nil {
+		return env, nil
+	}
+	secrets, err := cred.Env(ctx)
+	if err != nil {
+		return nil, credentialFailure(err)
+	}
+	for _, s := range secrets {
+		env = append(env, s.Name+"="+string(s.Value))
+		clear(s.Value)
+	}
+	return env, nil
+}
