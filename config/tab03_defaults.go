@@ -111,6 +111,11 @@ func switches() map[string]toggle {
 		"identity.Audience shared_unsafe": {
 			control: "IAM-05", means: "accepts one audience for every server: a token for one is good for all",
 		},
+		"identity.DPoP nonce":             {},
+		"identity.DPoP content_digest":    {},
+		"identity.Issuer workload":        {},
+		"identity.Issuer bearer_clients":  {control: "IAM-01", means: "accepts bearer tokens of clients that act for themselves"},
+		"identity.Issuer private_network": {control: "AUT-08", means: "lets Warder reach an issuer at a private address"},
 		"tools.Config trust": {
 			control: "TDP-04", means: "approves definitions as they are first seen",
 			weak: func(v reflect.Value) bool { return v.String() == string(tools.TrustFirstUse) },

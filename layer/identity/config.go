@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/safedial"
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 // Config is the identity section of the configuration. Without issuers nobody can enter over HTTP.
@@ -20,6 +22,39 @@ type Config struct {
 	ScopesSupported []string      `yaml:"scopes_supported"` // minimal scopes a client asks for at first; also in the metadata document
 	CacheTTL        time.Duration `yaml:"cache_ttl"`        // how long a verified token is remembered, at most 60s; zero means 60s
 	CacheSize       int           `yaml:"cache_size"`       // how many verified tokens are remembered; zero means 10000
+	DPoP            DPoP          `yaml:"dpop"`             // which callers must prove that they hold the key of their token, and how
+	Clients         Clients       `yaml:"clients"`          // clients and workloads that show a certificate instead of a token
+	SharedAccounts  []string      `yaml:"shared_accounts"`  // accounts that several people or services use, as "issuer|subject"; they are refused
+	Documentation   string        `yaml:"documentation"`    // address of a page for developers of clients, shown in the metadata document; empty: none
+}
+
+// A DPoP says where a token must be bound to a key, and how strictly proofs are judged (control IAM-06).
+type DPoP struct {
+	Policy        string            `yaml:"policy"`         // "required": only tokens that are bound to a key, by DPoP or by a client certificate, are accepted; "optional": bound tokens need their proof, others pass; empty means optional
+	Endpoints     map[string]string `yaml:"endpoints"`      // endpoint name to "required" or "optional", over the policy of the issuer and of the gateway
+	Algorithms    []string          `yaml:"algorithms"`     // signature algorithms of proofs; empty: ES256, EdDSA, ES384, ES512, PS256 and RS256
+	Window        time.Duration     `yaml:"window"`         // how far the time of a proof may be from ours, at most 5m; zero means 5m
+	Nonce         bool              `yaml:"nonce"`          // true demands a nonce of ours in every proof, which ends proofs that were made in advance
+	ContentDigest bool              `yaml:"content_digest"` // true demands that a proof states the digest of the body; few clients can
+}
+
+// Values of DPoP.Policy.
+const (
+	PolicyRequired = "required"
+	PolicyOptional = "optional"
+)
+
+// Clients says which clients and workloads may come without a token (control IAM-01).
+type Clients struct {
+	Certificates []Certificates `yaml:"certificates"` // authorities whose client certificates are credentials of their own
+}
+
+// Certificates is one authority of client certificates.
+type Certificates struct {
+	Name        string     `yaml:"name"`         // issuer of its principals is "x509:NAME", or the trust domain if there is one
+	CA          secret.Ref `yaml:"ca"`           // authorities in PEM
+	TrustDomain string     `yaml:"trust_domain"` // SPIFFE trust domain: the certificate must name an id in it, which is the subject; empty: the subject is the distinguished name
+	Endpoints   []string   `yaml:"endpoints"`    // endpoints that may be used so; empty: none
 }
 
 // An Issuer is one authorization server.
@@ -29,11 +64,36 @@ type Issuer struct {
 	JWKS        JWKS          `yaml:"jwks"`         // where the issuer's public keys are
 	Algorithms  []string      `yaml:"algorithms"`   // signature algorithms accepted; empty: ES256, EdDSA, PS256 and RS256
 	Types       []string      `yaml:"types"`        // typ headers accepted; empty: at+jwt and JWT; add "" for issuers that send none
-	MaxLifetime time.Duration `yaml:"max_lifetime"` // longest exp - iat accepted; zero means 24h
+	MaxLifetime time.Duration `yaml:"max_lifetime"` // longest life of a token, exp - iat; zero means 1h, at most 24h
 	Leeway      time.Duration `yaml:"leeway"`       // clock skew tolerated, at most 60s; zero means none
 	Claims      ClaimNames    `yaml:"claims"`       // names of the claims that make the principal
 	GroupPrefix string        `yaml:"group_prefix"` // put before every group this issuer vouches for; must differ between issuers
+
+	DPoP           string        `yaml:"dpop"`            // "required" or "optional", over identity.dpop.policy; empty: that one
+	Workload       bool          `yaml:"workload"`        // true: subjects are workloads, not people; an url such as spiffe://example.org is a SPIFFE trust domain
+	BearerClients  bool          `yaml:"bearer_clients"`  // true accepts bearer tokens of clients that act for themselves: whoever has such a token is the client
+	Introspection  Introspection `yaml:"introspection"`   // asking the issuer whether a token is still good (RFC 7662); needed for opaque tokens
+	PrivateNetwork bool          `yaml:"private_network"` // true lets Warder reach this issuer at a private address
 }
+
+// An Introspection says how an issuer is asked about tokens. The zero value asks nothing.
+type Introspection struct {
+	ClientID     string        `yaml:"client_id"`     // who Warder is at the issuer; setting it turns introspection on
+	ClientSecret secret.Ref    `yaml:"client_secret"` // its secret, for HTTP Basic
+	Key          string        `yaml:"key"`           // file with its P-256 private key in PEM, for private_key_jwt, instead of a secret
+	URL          string        `yaml:"url"`           // introspection endpoint; empty: the one that the issuer's metadata names
+	Tokens       string        `yaml:"tokens"`        // "opaque": tokens that are no JWTs; "all": JWTs too, so that whoever is removed at the issuer is out at once; empty means opaque
+	Cache        time.Duration `yaml:"cache"`         // how long an answer is good, at most 60s; zero: every message asks
+}
+
+// Values of Introspection.Tokens.
+const (
+	TokensOpaque = "opaque"
+	TokensAll    = "all"
+)
+
+// On reports whether the issuer is asked about tokens.
+func (i Introspection) On() bool { return i.ClientID != "" }
 
 // An Audience says how a token is bound to one server. The zero value is the strict rule: aud is
 // exactly the canonical URI of the server, alone.
@@ -44,11 +104,13 @@ type Audience struct {
 	SharedUnsafe string            `yaml:"shared_unsafe"` // one audience for every server: a token for one server is then good for all; last resort
 }
 
-// A JWKS says where an issuer's keys are. Exactly one field is set, except that the application may
-// hand in the keys of its own issuer.
+// A JWKS says where an issuer's keys are. At most one of file, url and workload_api is set; none: the
+// issuer's metadata names the place (RFC 8414, OpenID Connect Discovery).
 type JWKS struct {
-	File string `yaml:"file"` // JWK set document
-	URL  string `yaml:"url"`  // https address of a JWK set document
+	File        string        `yaml:"file"`         // JWK set document, or SPIFFE bundle of a trust domain
+	URL         string        `yaml:"url"`          // https address of one
+	WorkloadAPI string        `yaml:"workload_api"` // address of the SPIFFE Workload API, such as unix:///run/spire/agent.sock; trust domains only
+	MaxStale    time.Duration `yaml:"max_stale"`    // how long keys are used when they cannot be renewed; zero means 24h, at most 7d
 }
 
 // ClaimNames name the claims of the principal. Empty names take the default given; "-" reads none.
@@ -64,7 +126,10 @@ type ClaimNames struct {
 const (
 	maxCacheTTL     = time.Minute
 	defaultCache    = 10_000
-	defaultLifetime = 24 * time.Hour
+	defaultLifetime = time.Hour      // the ceiling of the CIS probe for MCP
+	maxLifetime     = 24 * time.Hour // whatever is configured
+	maxStale        = 7 * 24 * time.Hour
+	maxIntrospect   = time.Minute
 	pathPrefix      = "/mcp/"
 	metadataPrefix  = "/.well-known/oauth-protected-resource"
 )
@@ -196,4 +261,30 @@ func checkURL(field, s string) error {
 		return fmt.Errorf("%s: %q: no user, query, fragment or trailing slash", field, s)
 	}
 	return nil
+}
+
+// DialRules are the exceptions that the HTTP client of Deps needs to reach the configured issuers: those at
+// loopback addresses, for development, and those that say private_network.
+func (c Config) DialRules() []safedial.Rule {
+	var rules []safedial.Rule
+	for _, is := range c.accepted() {
+		for _, address := range []string{is.URL, is.JWKS.URL, is.Introspection.URL} {
+			u, err := url.Parse(address)
+			if address == "" || err != nil || u.Host == "" {
+				continue
+			}
+			switch {
+			case is.PrivateNetwork:
+				rules = append(rules, safedial.Rule{Host: u.Hostname(), Private: true})
+			case isLoopback(u):
+				rules = append(rules, safedial.Rule{Host: u.Hostname(), Loopback: true})
+			}
+		}
+	}
+	return rules
+}
+
+// isLoopback reports whether the URL names this host.
+func isLoopback(u *url.URL) bool {
+	return jose.SecureURL(&url.URL{Scheme: "http", Host: u.Host})
 }

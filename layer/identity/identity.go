@@ -17,12 +17,19 @@ type Keys interface {
 	Key(ctx context.Context, id string) (jose.Key, error)
 }
 
+// Replays remembers ids that may be used once. An error means that nobody knows, and the caller is
+// refused. state.Replays is one.
+type Replays interface {
+	Add(ctx context.Context, id string, until time.Time) (fresh bool, err error)
+}
+
 // Deps are what the layer needs from outside.
 type Deps struct {
 	// Resource returns the canonical URI of the endpoint, a server or a group, and false for an
 	// endpoint that does not exist. Required. It must not block: it is asked for every message.
 	Resource func(endpoint string) (string, bool)
-	// HTTP fetches key sets; it decides what may be dialled. Nil means no issuer may have a jwks.url.
+	// HTTP fetches metadata and key sets and asks issuers about tokens; it decides what may be dialled
+	// (see Config.DialRules). Nil means that every issuer needs keys of its own.
 	HTTP *http.Client
 	// Keys holds ready key sources by issuer URL, such as that of an issuer in this process. An issuer
 	// in this map needs no jwks.
@@ -30,6 +37,11 @@ type Deps struct {
 	// Generation is a number that changes when credentials were revoked: every remembered token is
 	// then verified anew. Nil means it never changes.
 	Generation func() uint64
+	// Replays remembers the ids of DPoP proofs, for all replicas. Nil remembers them in this process.
+	Replays Replays
+	// NonceKeys are secrets of at least 32 bytes that replicas share; the first makes DPoP nonces, the
+	// others are those of before. None: a random key, whose nonces no other replica knows.
+	NonceKeys [][]byte
 	// User names the operating system's user behind the stdio door. Nil asks the operating system.
 	User func() (string, error)
 	// Now is the clock; nil for time.Now.
