@@ -53,6 +53,7 @@ var homes = []struct {
 	{"github.com/go-json-experiment/json", []string{"wire"}},
 	{"github.com/cedar-policy/cedar-go", []string{"layer/access/cedar"}},
 	{"github.com/go-jose/go-jose/v4", []string{"internal/jose"}},
+	{"github.com/spiffe/go-spiffe/v2", []string{"internal/spiffe"}},
 	{"modernc.org/sqlite", []string{"store"}},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"internal/schema"}},
 	{"github.com/transparency-dev", []string{"layer/record/tlog"}},

@@ -125,3 +125,7 @@ func (c Claims) CheckTimes(now time.Time, t Times) error {
 	}
 	return nil
 }
+
+// ParseClaims reads claims that came by another way than a token, such as an answer of RFC 7662, as
+// strictly as those of a token.
+func ParseClaims(data []byte) (Claims, error) { return decodeStrict(data) }

@@ -55,7 +55,9 @@ type Proof struct {
 }
 
 // ProofAlgorithms lists the signature algorithms of proofs: asymmetric ones only (RFC 9449 section 4.2).
-func ProofAlgorithms() []string { return []string{"ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256"} }
+func ProofAlgorithms() []string {
+	return []string{"ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256"}
+}
 
 // CheckProof verifies a DPoP proof as RFC 9449 section 4.3 says, with exactly one signature
 // verification, which comes after everything that is cheaper. What it cannot know is left to the caller:

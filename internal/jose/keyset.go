@@ -1,12 +1,14 @@
 package jose
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
@@ -31,6 +33,19 @@ func (k Key) signs(alg string) bool { return slices.Contains(k.algs, alg) }
 type KeySet struct {
 	byID map[string]Key
 	only *Key // the key of a set that has exactly one
+}
+
+// EncodeKeySet renders public keys that came by another way as a JWK set document, by key id.
+func EncodeKeySet(keys map[string]crypto.PublicKey) ([]byte, error) {
+	set := jose.JSONWebKeySet{}
+	for _, id := range slices.Sorted(maps.Keys(keys)) {
+		jwk := jose.JSONWebKey{Key: keys[id], KeyID: id, Use: "sig"}
+		if !jwk.IsPublic() {
+			return nil, fmt.Errorf("%w: key %.80q is not public", ErrKey, id)
+		}
+		set.Keys = append(set.Keys, jwk)
+	}
+	return json.Marshal(set)
 }
 
 // ParseKeySet reads a JWK set. Keys that cannot verify signatures (symmetric, encryption, unknown

@@ -22,7 +22,7 @@ type Fetch func(ctx context.Context) ([]byte, error)
 // Refresh bounds how a [Source] renews its keys. Zero fields take the defaults given.
 type Refresh struct {
 	Every    time.Duration // renew keys older than this; default 15 minutes
-	Pause    time.Duration // at least this long between two fetches, also for unknown key ids; default 30 seconds
+	Pause    time.Duration // at least this long between two fetches, also for unknown key ids; default 30 seconds; after a failure 1 second, doubled each time up to this
 	MaxStale time.Duration // keys older than this are not used any more; default 24 hours
 	Timeout  time.Duration // of one fetch; default 5 seconds
 }
@@ -52,6 +52,7 @@ type Source struct {
 	mu    sync.Mutex // one fetch at a time
 	tried time.Time  // last attempt, successful or not
 	err   error      // of the last attempt
+	fails int        // attempts that failed since the last one that did not
 }
 
 type snapshot struct {
@@ -115,10 +116,11 @@ func (s *Source) renew(ctx context.Context, seen *snapshot, now time.Time, known
 	if s.current.Load() != seen {
 		return nil // renewed while we waited
 	}
-	if !s.tried.IsZero() && now.Sub(s.tried) < s.refresh.Pause {
+	if !s.tried.IsZero() && now.Sub(s.tried) < s.pause() {
 		return s.err
 	}
 	s.tried = now
+	s.fails++
 	// The fetch outlives the caller: a client that gives up must not spoil the keys of all others.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.refresh.Timeout)
 	defer cancel()
@@ -132,9 +134,18 @@ func (s *Source) renew(ctx context.Context, seen *snapshot, now time.Time, known
 		s.err = err
 		return err
 	}
-	s.err = nil
+	s.err, s.fails = nil, 0
 	s.current.Store(&snapshot{set: set, fetched: now})
 	return nil
+}
+
+// pause is how long to wait after the last attempt: briefly after a first failure, so that an issuer that
+// starts later than Warder is found soon, then longer and longer.
+func (s *Source) pause() time.Duration {
+	if s.fails == 0 {
+		return s.refresh.Pause
+	}
+	return min(s.refresh.Pause, time.Second<<min(s.fails-1, 10))
 }
 
 // FromFile reads the key set from a file.
