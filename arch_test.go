@@ -31,6 +31,7 @@ var edges = []struct {
 	{"sample", []string{"", "wire", "internal"}, "sample servers know nothing of the gateway"},
 	{"registry", []string{"", "wire", "internal", "catalog"}, "state"},
 	{"store", []string{"", "wire", "internal", "registry"}, "implements the interfaces of its users"},
+	{"issuer", []string{"", "wire", "internal", "catalog"}, "our own authorization server; state only through its own small interfaces"},
 	{"layer", []string{"", "wire", "internal", "inspect", "catalog"}, "a layer knows no other layer and no mover; state only through its own small interfaces"},
 	{"proxy", []string{"", "wire", "internal"}, "movers know no concrete layer"},
 	{"admin", []string{"", "wire", "internal", "registry"}, "mover"},
