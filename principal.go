@@ -26,7 +26,20 @@ type Principal struct {
 	Purpose   string    // purpose the credential was issued for; empty if none was stated
 	Details   []Detail  // authorization details the credential carries (RFC 9396); empty: not narrowed
 
+	Chain  []Actor // the actor chain with what each hop was given, nearest first; as long as Actors
+	MayAct *Actor  // the only actor the issuer lets act for the subject (RFC 8693 section 4.4); nil: not stated
+
 	Registered *Agent // the agent as it is registered; nil if it is not. Never changed.
+}
+
+// An Actor is one hop of a delegation chain (RFC 8693 section 4.1). Scopes and Details are what the
+// actor held when it acted, where the issuer states it; nil says that it does not.
+type Actor struct {
+	Issuer  string // issuer of the actor's identity; empty: that of the token
+	Subject string
+	Client  string // OAuth client id, if stated
+	Scopes  []string
+	Details []Detail
 }
 
 // A Detail is one authorization detail of type "mcp" (RFC 9396 section 2): what a credential narrows
@@ -54,7 +67,7 @@ type Agent struct {
 	Owner    string   // who answers for it
 	Roles    []string // groups it is in
 	Clients  []string // OAuth client ids, actor subjects and SPIFFE ids that are this agent
-	Tools    []string // "server/tool" patterns it may use at most; "*" as server or tool name matches any
+	Tools    []string // "server/tool" patterns it may use at most; "*" as server or tool name matches any; empty: none
 	NotAfter time.Time
 	Disabled bool
 }

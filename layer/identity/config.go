@@ -26,6 +26,8 @@ type Config struct {
 	Clients         Clients       `yaml:"clients"`          // clients and workloads that show a certificate instead of a token
 	SharedAccounts  []string      `yaml:"shared_accounts"`  // accounts that several people or services use, as "issuer|subject"; they are refused
 	Documentation   string        `yaml:"documentation"`    // address of a page for developers of clients, shown in the metadata document; empty: none
+
+	AuthorityConfig `yaml:",inline"`
 }
 
 // A DPoP says where a token must be bound to a key, and how strictly proofs are judged (control IAM-06).
@@ -164,7 +166,7 @@ func (c Config) MetadataURL(endpoint string) string {
 
 // Validate reports every fault at once.
 func (c Config) Validate() error {
-	var errs []error
+	errs := c.checkAuthority()
 	issuers := c.accepted()
 	if c.BaseURL != "" || len(issuers) > 0 {
 		errs = append(errs, checkURL("base_url", c.BaseURL))
