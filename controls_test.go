@@ -151,6 +151,15 @@ func unplayed() map[string]string {
 		"LOG-01": "it writes; layer/record reads what it wrote, after crashes too",
 		"LOG-04": "only a trail that cannot be written refuses: TestDependencyKilled of layer/record",
 		"TAB-03": "it judges configurations, not messages: TestTAB03 of config",
+		"IAM-07": "it acts on the keys of the authorization server: TestIAM07 of issuer",
+		"AUT-02": "it judges clients of the authorization server, no messages: TestAUT02 of issuer",
+		"AUT-03": "it judges authorization servers that Warder is a client of: TestAUT03 of internal/oauth",
+		"AUT-05": "it judges requests for authorization, no messages: TestAUT05 of issuer/login",
+		"AUT-07": "it judges grants at the token endpoint, no messages: TestAUT07 of issuer",
+		"AUT-08": "it judges connections that Warder opens: TestAUT08 of internal/safedial",
+		"AUT-10": "it judges links on their way to a browser: TestAUT10 of internal/oauth",
+		"PUB-08": "it judges what operators ask of the admin API: TestPUB08 of admin",
+		"SGN-02": "it writes receipts: TestSGN02 of layer/record reads and changes them",
 	}
 }
 
