@@ -33,6 +33,7 @@ var edges = []struct {
 	{"store", []string{"", "wire", "internal", "registry"}, "implements the interfaces of its users"},
 	{"issuer", []string{"", "wire", "internal", "catalog"}, "our own authorization server; state only through its own small interfaces"},
 	{"broker", []string{"", "wire", "internal"}, "state"},
+	{"revocation", []string{"", "wire", "internal"}, "state"},
 	{"layer", []string{"", "wire", "internal", "inspect", "catalog"}, "a layer knows no other layer and no mover; state only through its own small interfaces"},
 	{"proxy", []string{"", "wire", "internal"}, "movers know no concrete layer"},
 	{"admin", []string{"", "wire", "internal", "registry"}, "mover"},
@@ -57,6 +58,8 @@ var homes = []struct {
 	{"github.com/go-jose/go-jose/v4", []string{"internal/jose"}},
 	{"github.com/spiffe/go-spiffe/v2", []string{"internal/spiffe"}},
 	{"modernc.org/sqlite", []string{"store"}},
+	{"github.com/jackc/pgx/v5", []string{"store", "internal/servicetest"}},
+	{"github.com/redis/rueidis", []string{"store", "internal/servicetest"}},
 	{"github.com/santhosh-tekuri/jsonschema/v6", []string{"internal/schema"}},
 	{"github.com/transparency-dev", []string{"layer/record/tlog"}},
 	{"k8s.io/klog/v2", []string{"layer/record/tlog"}}, // Tessera logs through it; silenced there

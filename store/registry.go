@@ -27,7 +27,7 @@ func (r *Registry) Generation(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("read generation: %w", err)
 	}
 	var n uint64
-	if err := r.db.read.QueryRowContext(ctx, "SELECT value FROM generation").Scan(&n); err != nil {
+	if err := r.db.queryRow(ctx, "SELECT value FROM generation").Scan(&n); err != nil {
 		return 0, fmt.Errorf("read generation: %w", err)
 	}
 	return n, nil
@@ -47,7 +47,7 @@ func (r *Registry) approvals(ctx context.Context) ([]registry.Approval, uint64, 
 	if err := r.db.present(); err != nil {
 		return nil, 0, err
 	}
-	tx, err := r.db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := r.db.snapshot(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -149,7 +149,7 @@ func (r *Registry) definitions(ctx context.Context, query string, args ...any) (
 	if err := r.db.present(); err != nil {
 		return nil, err
 	}
-	rows, err := r.db.read.QueryContext(ctx, query, args...)
+	rows, err := r.db.query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (r *Registry) definitions(ctx context.Context, query string, args ...any) (
 // those longest unseen first, so that a server that invents definitions cannot fill the disk.
 func (r *Registry) Sight(ctx context.Context, seen []registry.Definition, keep int) ([]registry.Key, error) {
 	var unknown []registry.Key
-	err := r.db.update(ctx, func(tx *sql.Tx) error {
+	err := r.db.update(ctx, func(tx *tx) error {
 		var err error
 		if unknown, err = sight(ctx, tx, seen); err != nil {
 			return err
@@ -199,8 +199,8 @@ func (r *Registry) Sight(ctx context.Context, seen []registry.Definition, keep i
 }
 
 // sight inserts or touches definitions and returns the keys of the inserted.
-func sight(ctx context.Context, tx *sql.Tx, seen []registry.Definition) (unknown []registry.Key, err error) {
-	touch, err := tx.PrepareContext(ctx, `UPDATE definitions SET last_seen = max(last_seen, ?)
+func sight(ctx context.Context, tx *tx, seen []registry.Definition) (unknown []registry.Key, err error) {
+	touch, err := tx.PrepareContext(ctx, `UPDATE definitions SET last_seen = CASE WHEN last_seen < ? THEN ? ELSE last_seen END
 		WHERE server = ? AND kind = ? AND name = ? AND digest = ?`)
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func sight(ctx context.Context, tx *sql.Tx, seen []registry.Definition) (unknown
 	for i := range seen {
 		d := &seen[i]
 		digest := hex.EncodeToString(d.Digest[:])
-		result, err := touch.ExecContext(ctx, d.LastSeen.UnixMilli(), d.Server, d.Kind, d.Name, digest)
+		result, err := touch.ExecContext(ctx, d.LastSeen.UnixMilli(), d.LastSeen.UnixMilli(), d.Server, d.Kind, d.Name, digest)
 		if err != nil {
 			return nil, err
 		}
@@ -234,19 +234,20 @@ func sight(ctx context.Context, tx *sql.Tx, seen []registry.Definition) (unknown
 	return unknown, nil
 }
 
-func forget(ctx context.Context, tx *sql.Tx, server string, keep int) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM definitions WHERE rowid IN (
-		SELECT d.rowid FROM definitions d LEFT JOIN approvals a
+func forget(ctx context.Context, tx *tx, server string, keep int) error {
+	// The bound of LIMIT is there because SQLite knows OFFSET only after LIMIT.
+	_, err := tx.ExecContext(ctx, `DELETE FROM definitions WHERE server = ? AND (kind, name, digest) IN (
+		SELECT d.kind, d.name, d.digest FROM definitions d LEFT JOIN approvals a
 			ON a.server = d.server AND a.kind = d.kind AND a.name = d.name AND a.digest = d.digest
 		WHERE d.server = ? AND a.server IS NULL
-		ORDER BY d.last_seen DESC, d.first_seen DESC, d.digest LIMIT -1 OFFSET ?)`, server, keep)
+		ORDER BY d.last_seen DESC, d.first_seen DESC, d.digest LIMIT 9223372036854775807 OFFSET ?)`, server, server, keep)
 	return err
 }
 
 // Decide replaces the decision about a known definition. With supersede, approvals of other digests
 // of the same subject are revoked in the same transaction.
 func (r *Registry) Decide(ctx context.Context, a registry.Approval, supersede bool) error {
-	err := r.db.update(ctx, func(tx *sql.Tx) error {
+	err := r.db.update(ctx, func(tx *tx) error {
 		digest := hex.EncodeToString(a.Digest[:])
 		var known int
 		err := tx.QueryRowContext(ctx, "SELECT 1 FROM definitions WHERE server = ? AND kind = ? AND name = ? AND digest = ?",
@@ -276,7 +277,7 @@ func (r *Registry) Decide(ctx context.Context, a registry.Approval, supersede bo
 	return nil
 }
 
-func putApproval(ctx context.Context, tx *sql.Tx, a registry.Approval) error {
+func putApproval(ctx context.Context, tx *tx, a registry.Approval) error {
 	if a.State != warder.Approved && a.State != warder.Revoked {
 		return fmt.Errorf("cannot record state %q", a.State)
 	}
@@ -299,7 +300,7 @@ func putApproval(ctx context.Context, tx *sql.Tx, a registry.Approval) error {
 	return err
 }
 
-func bump(ctx context.Context, tx *sql.Tx) error {
+func bump(ctx context.Context, tx *tx) error {
 	_, err := tx.ExecContext(ctx, "UPDATE generation SET value = value + 1")
 	return err
 }
@@ -307,7 +308,7 @@ func bump(ctx context.Context, tx *sql.Tx) error {
 // Pin approves those definitions about whose subject nobody ever decided, and returns which.
 func (r *Registry) Pin(ctx context.Context, seen []registry.Definition, by string, at time.Time) ([]registry.Key, error) {
 	var pinned []registry.Key
-	err := r.db.update(ctx, func(tx *sql.Tx) error {
+	err := r.db.update(ctx, func(tx *tx) error {
 		pinned = nil
 		if _, err := sight(ctx, tx, seen); err != nil {
 			return err

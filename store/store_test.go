@@ -2,7 +2,6 @@ package store
 
 import (
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -430,7 +429,7 @@ func TestUpdateRollsBack(t *testing.T) {
 	t.Parallel()
 	db := open(t, file(t))
 	boom := errors.New("boom")
-	err := db.update(t.Context(), func(tx *sql.Tx) error {
+	err := db.update(t.Context(), func(tx *tx) error {
 		if _, err := tx.ExecContext(t.Context(), "UPDATE generation SET value = 99"); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the end-to-end tests need and the machine lacks: the pinned npm packages, among them a
-# newer Node, and Debian's chromium and postgresql where apt-get may be used.
+# newer Node, and Debian's chromium, postgresql and redis-server where apt-get may be used. No server is left
+# running: the tests start their own, with a folder of their own.
 set -eu
 cd "$(dirname "$0")/../.."
 stamp=e2e/npm/node_modules/.stamp
@@ -17,10 +18,19 @@ fi
 missing=
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 command -v psql >/dev/null 2>&1 && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 if [ -n "$missing" ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 		echo "fixtures: installing Debian packages$missing"
 		export DEBIAN_FRONTEND=noninteractive
+		policy=/usr/sbin/policy-rc.d # keeps the packages from starting their services
+		made=
+		if [ ! -e "$policy" ]; then
+			printf '#!/bin/sh\nexit 101\n' >"$policy"
+			chmod 755 "$policy"
+			made=$policy
+		fi
+		trap '[ -z "$made" ] || rm -f "$made"' EXIT
 		apt-get update -qq >/dev/null 2>&1 || true
 		# shellcheck disable=SC2086
 		apt-get install -y -qq --no-install-recommends $missing >.cache-apt.log 2>&1 || { cat .cache-apt.log >&2; echo "fixtures: the tests that need$missing will say so" >&2; }

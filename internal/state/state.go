@@ -45,7 +45,8 @@ type Doc struct {
 // Bounds of a document and of one answer.
 const (
 	MaxBody = 256 << 10 // bytes of a body
-	MaxText = 1024      // bytes of a kind, an id, an owner and a topic
+	MaxText = 1024      // bytes of an id, an owner and a topic
+	MaxKind = 64        // bytes of a kind
 	MaxList = 1000      // documents of one List or Changes
 )
 
@@ -61,8 +62,8 @@ func Check(d *Doc) error {
 		}
 	}
 	switch {
-	case d.Kind == "" || d.ID == "":
-		return fmt.Errorf("document %q %q: no kind or no id", d.Kind, d.ID)
+	case d.Kind == "" || len(d.Kind) > MaxKind || d.ID == "":
+		return fmt.Errorf("document %.80q %.80q: no kind, a kind of more than %d bytes, or no id", d.Kind, d.ID, MaxKind)
 	case len(d.Body) > MaxBody:
 		return fmt.Errorf("document %s %q: %d bytes, at most %d", d.Kind, d.ID, len(d.Body), MaxBody)
 	case !d.NotAfter.IsZero() && (d.NotAfter.Year() < 1971 || d.NotAfter.Year() > 2261):
