@@ -3,8 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -23,11 +25,13 @@ type fakeRegistry struct{ asked chan registry.Request }
 
 func (f fakeRegistry) Approve(_ context.Context, req registry.Request) error {
 	if req.Name == "bad" {
-		return errors.New("no such definition")
+		return fmt.Errorf("%w: no such definition", registry.ErrUnknown)
 	}
 	f.asked <- req
 	return nil
 }
+
+func (fakeRegistry) List(context.Context, registry.Filter) ([]registry.Entry, error) { return nil, nil }
 
 func (f fakeRegistry) Revoke(ctx context.Context, req registry.Request) error {
 	req.Note = "revoked: " + req.Note
@@ -44,7 +48,8 @@ func serving(t *testing.T) (string, fakeRegistry) {
 	reg := fakeRegistry{make(chan registry.Request, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, dir, reg, slog.New(slog.DiscardHandler)) }()
+	api := testAPI(t, Config{}, Deps{Definitions: reg})
+	go func() { done <- Serve(ctx, dir, api.Handler(), slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -116,7 +121,7 @@ func TestServeReplacesWhatADeadProcessLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), dir, fakeRegistry{}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another gateway") {
+	if err := Serve(t.Context(), dir, testAPI(t, Config{}, Deps{}).Handler(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another gateway") {
 		t.Errorf("beside a living gateway: %v, want a refusal", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
@@ -125,28 +130,47 @@ func TestServeReplacesWhatADeadProcessLeft(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if err := Serve(ctx, dir, fakeRegistry{}, slog.New(slog.DiscardHandler)); err != nil {
+	if err := Serve(ctx, dir, testAPI(t, Config{}, Deps{}).Handler(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Errorf("after a dead gateway: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, socketName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), dir, fakeRegistry{}, slog.New(slog.DiscardHandler)); err == nil {
+	if err := Serve(t.Context(), dir, testAPI(t, Config{}, Deps{}).Handler(), slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a file in the place of the socket was replaced")
 	}
 }
 
 func TestReadIsStrict(t *testing.T) {
 	digest := strings.Repeat("ab", 32)
+	api := testAPI(t, Config{}, Deps{Definitions: fakeRegistry{make(chan registry.Request, 9)}})
 	for name, body := range map[string]string{
 		"unknown field": `{"server":"a","kind":"tool","name":"b","digest":"` + digest + `","effect":"read","who":"root"}`,
 		"short digest":  `{"server":"a","kind":"tool","name":"b","digest":"abcd","effect":"read"}`,
 		"long digest":   `{"server":"a","kind":"tool","name":"b","digest":"` + digest + `00","effect":"read"}`,
 		"effect":        `{"server":"a","kind":"tool","name":"b","digest":"` + digest + `","effect":"harmless"}`,
+		"kind":          `{"server":"a","kind":"thing","name":"b","digest":"` + digest + `","effect":"read"}`,
+		"no name":       `{"server":"a","kind":"tool","digest":"` + digest + `","effect":"read"}`,
+		"twice":         `{"server":"a","server":"c","kind":"tool","name":"b","digest":"` + digest + `","effect":"read"}`,
+		"other case":    `{"server":"a","SERVER":"c","kind":"tool","name":"b","digest":"` + digest + `","effect":"read"}`,
+		"two values":    `{"server":"a","kind":"tool","name":"b","digest":"` + digest + `","effect":"read"}{}`,
 		"no object":     `[]`,
+		"nothing":       ``,
 	} {
-		if _, err := read(strings.NewReader(body)); err == nil {
-			t.Errorf("%s was accepted", name)
+		if code, p := ask(api, asLocal(http.MethodPost, "/tools/approve", body)); code != http.StatusBadRequest || p.Code != codeInvalid {
+			t.Errorf("%s: %d %s, want 400 invalid_request", name, code, p.Code)
 		}
+	}
+	good := `{"server":"a","kind":"tool","name":"b","digest":"` + digest + `","effect":"read"}`
+	if code, p := ask(api, asLocal(http.MethodPost, "/tools/approve", good)); code != http.StatusNoContent {
+		t.Errorf("near miss: %d %s %s, want 204", code, p.Code, p.Detail)
+	}
+	r := asLocal(http.MethodPost, "/tools/approve", good)
+	r.Header.Set("Content-Type", "text/plain")
+	if code, p := ask(api, r); code != http.StatusUnsupportedMediaType {
+		t.Errorf("text/plain: %d %s, want 415", code, p.Code)
+	}
+	if code, p := ask(api, asLocal(http.MethodPost, "/tools/approve", good[:1]+strings.Repeat(" ", maxBody)+good[1:])); code != http.StatusRequestEntityTooLarge {
+		t.Errorf("large: %d %s, want 413", code, p.Code)
 	}
 }

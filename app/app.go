@@ -35,6 +35,7 @@ type App struct {
 	services *services
 	live     atomic.Pointer[instance]
 	doors    []*door
+	started  time.Time
 
 	mu     sync.Mutex // serialises reloads
 	closed bool
@@ -53,7 +54,7 @@ func Open(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &App{opt: opt, services: s}
+	a := &App{opt: opt, services: s, started: opt.Now().UTC()}
 	in, err := a.build(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, s.close(ctx))

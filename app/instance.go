@@ -28,6 +28,7 @@ type instance struct {
 	chain     *proxy.Chain
 	gate      *proxy.Gate
 	handler   http.Handler
+	operators http.Handler
 	servers   []*upstream.Server
 	telemetry *telemetry.Telemetry
 	policies  *cedar.Engine
@@ -67,6 +68,9 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	in.gate = proxy.New(cfg.Limits, floor, in.chain, ends, a.services.sessions, a.opt.Log)
 	lister.gate = in.gate
 	in.handler = in.routes(a, ends)
+	if in.operators, err = a.openAdmin(cfg); err != nil {
+		return nil, err
+	}
 	return in, nil
 }
 

@@ -106,7 +106,7 @@ func shut(ctx context.Context, a *app.App) error {
 // serveAdmin serves the socket of the data folder. Without it commands cannot decide about definitions
 // while the gateway runs, but the gateway does its work.
 func serveAdmin(ctx context.Context, data string, a *app.App, log *slog.Logger) {
-	if err := admin.Serve(ctx, data, a.Registry(), log); err != nil {
+	if err := admin.Serve(ctx, data, a.Admin(), log); err != nil {
 		log.WarnContext(ctx, "no admin socket: definitions can be approved only while the gateway is stopped", slog.Any("error", err))
 	}
 }

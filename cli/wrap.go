@@ -167,7 +167,7 @@ func (p *pipe) configure(server config.Server) (*config.Config, error) {
 		if cfg, err = config.Load(p.base); err != nil {
 			return nil, unreadable(err)
 		}
-		cfg.Listen, cfg.Groups, cfg.Servers, cfg.Admin = nil, nil, nil, config.Admin{}
+		cfg.Listen, cfg.Groups, cfg.Servers, cfg.Admin = nil, nil, nil, config.Default().Admin
 	}
 	cfg.Servers = []config.Server{server}
 	if cfg.Identity.BaseURL == "" {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	warder "github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/gateway"
@@ -66,7 +67,7 @@ type Config struct {
 	// Controls changes the mode of single controls by id. Every control not named here is enforced.
 	Controls map[warder.ControlID]Control `yaml:"controls"`
 
-	// Admin is the listener for health, readiness and metrics.
+	// Admin is what operators see: health, readiness and metrics, and the admin API.
 	Admin Admin `yaml:"admin"`
 }
 
@@ -145,8 +146,12 @@ func (c Control) ModeAt(now time.Time) Mode {
 	return c.Mode
 }
 
-// An Admin is the listener for health, readiness and metrics.
+// An Admin is what operators see.
 type Admin struct {
-	// Address to listen on, host:port, on a loopback address. Empty: no such listener.
+	// Address to listen on, host:port, on a loopback address, for health, readiness and metrics. Empty:
+	// no such listener.
 	Address string `yaml:"address"`
+
+	// API is the API with which operators decide, revoke and look.
+	API admin.Config `yaml:"api"`
 }

@@ -49,7 +49,7 @@ func TestParseReportsEveryProblem(t *testing.T) {
 		{"mapping wanted", "admin: [1]\n", []string{`1:8: admin: want a mapping, got a list`}},
 		{"alias", "groups: &a []\nservers: *a\n", []string{`1:9: groups: anchors and aliases are not accepted | write the value out`, `2:10: servers: anchors and aliases are not accepted | write the value out`}},
 		{"explicit tag", "data: !!binary aGk=\n", []string{`1:7: data: explicit tags are not accepted | remove !!binary`}},
-		{"merge key", "admin:\n  <<: {address: x}\n", []string{`2:3: admin.<<: unknown key "<<" | known keys: address`}},
+		{"merge key", "admin:\n  <<: {address: x}\n", []string{`2:3: admin.<<: unknown key "<<" | known keys: address, api`}},
 		{"plaintext off loopback", "listen:\n  - address: 0.0.0.0:80\n", []string{`2:5: listen[0]: plaintext is refused outside the loopback interface | set tls.cert and tls.key, or listen on 127.0.0.1`}},
 		{
 			"secret in the file", "listen:\n  - address: \":1\"\n    tls: {cert: {file: a}, key: abc}\n",

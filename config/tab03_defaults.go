@@ -100,6 +100,8 @@ func switches() map[string]toggle {
 			control: "PRT-01", means: "speaks revisions older than 2025-06-18",
 			weak: func(v reflect.Value) bool { return v.String() < string(warder.Revision20250618) },
 		},
+		"admin.Config local_owner":       {on: true},
+		"admin.Factor mtls":              {control: "PUB-08", means: "takes a client certificate for a second factor"},
 		"gateway.Elicitation form":       {on: true},
 		"gateway.Elicitation url":        {on: true},
 		"gateway.State reusable":         {control: "PRT-05", means: "lets one continuation be used more than once"},

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/internal/strictyaml"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/gateway"
@@ -32,6 +33,7 @@ func Default() *Config {
 		Access:   access.Default(),
 		Output:   output.Default(),
 		Record:   record.Default(),
+		Admin:    Admin{API: admin.Default()},
 	}
 }
 
