@@ -65,6 +65,7 @@ var homes = []struct {
 	{"k8s.io/klog/v2", []string{"layer/record/tlog"}}, // Tessera logs through it; silenced there
 	{"go.opentelemetry.io", []string{"internal/telemetry"}},
 	{"github.com/prometheus/client_golang", []string{"internal/telemetry"}},
+	{"filippo.io/age", []string{"internal/secret"}},
 	{"github.com/fsnotify/fsnotify", []string{"config"}},
 	{"go.yaml.in/yaml/v4", []string{"internal/strictyaml"}},
 	{"github.com/spf13/cobra", []string{"cli", "internal/tools/docgen"}},
