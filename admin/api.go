@@ -2,14 +2,14 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"reflect"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -56,6 +56,7 @@ type API struct {
 	operations []operation
 	mux        *http.ServeMux
 	origin     *http.CrossOriginProtection
+	changes    sync.Mutex // orders operations on versioned things
 }
 
 // New makes the API. It refuses a table of roles that does not fit the operations.
@@ -189,10 +190,14 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, o *operation) (any, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.version, err = ifMatch(r, o); err != nil {
+	if err := a.checkFactor(ctx, c, &row, in); err != nil {
 		return nil, nil, err
 	}
-	if err := a.checkFactor(ctx, c, &row, in); err != nil {
+	if o.current != nil {
+		a.changes.Lock()
+		defer a.changes.Unlock()
+	}
+	if err := ifMatch(ctx, r, c); err != nil {
 		return nil, nil, err
 	}
 	if err := a.intend(ctx, c, &row, in); err != nil {
@@ -213,7 +218,10 @@ func (a *API) checkFactor(ctx context.Context, c *call, row *rule, in any) error
 	asked, err := false, error(nil)
 	if row.factor == NeedSometimes && c.op.needs != nil {
 		asked, err = c.op.needs(ctx, c, in)
-		if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, state.ErrNotFound) {
+		if missing(err) {
+			return err
+		}
+		if err != nil {
 			a.deps.Log.WarnContext(ctx, "ask whether the second factor is needed", slog.String("operation", c.op.id), slog.Any("error", err))
 		}
 	}
@@ -225,41 +233,59 @@ func (a *API) checkFactor(ctx context.Context, c *call, row *rule, in any) error
 	return problem(http.StatusUnauthorized, codeStepUp, c.op.id+" needs a phishing-resistant login, such as a passkey, not older than "+a.factor.maxAge.String())
 }
 
-// ifMatch reads the version the client looked at (RFC 9110 section 13.1.1).
-func ifMatch(r *http.Request, o *operation) (int64, error) {
+// ifMatch compares the thing an operation changes with the one the client looked at (RFC 9110 section
+// 13.1.1). Operations of this process on versioned things run one after the other; between replicas the
+// services' own compare-and-swap decides.
+func ifMatch(ctx context.Context, r *http.Request, c *call) error {
 	tag := r.Header.Get("If-Match")
 	if tag == "" {
-		return 0, nil
+		return nil
 	}
-	if !o.version {
-		return 0, invalid("If-Match has no meaning for %s", o.id)
+	if c.op.current == nil {
+		return invalid("If-Match has no meaning for %s", c.op.id)
 	}
-	version, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
-	if err != nil || version < 1 || tag != etag(version) {
-		return 0, invalid("If-Match: want the ETag of the answer that was looked at")
+	now, err := c.op.current(ctx, c)
+	if err != nil {
+		return err
 	}
-	return version, nil
+	body, err := encode(now)
+	if err != nil {
+		return err
+	}
+	if tag != etag(body) {
+		return ErrConflict
+	}
+	return nil
 }
 
-func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+// etag names a representation.
+func etag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
 
 // answer writes the result.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, c *call, out any) {
-	if c.op.out.Kind() == reflect.Struct && c.op.out.NumField() == 0 {
+	if c.op.out.NumField() == 0 {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	body, err := json.Marshal(out)
+	body, err := encode(out)
 	if err != nil {
 		a.deps.Log.ErrorContext(r.Context(), "encode answer", slog.String("operation", c.op.id), slog.Any("error", err))
 		problem(http.StatusInternalServerError, codeInternal, "").write(w)
 		return
 	}
-	if v := reflect.ValueOf(out).FieldByName("Version"); v.IsValid() && v.Kind() == reflect.Int64 && v.Int() > 0 {
-		w.Header()["Etag"] = []string{etag(v.Int())}
+	if tagged(c.op) {
+		w.Header()["Etag"] = []string{etag(body)}
 	}
 	w.Header()["Content-Type"] = []string{"application/json"}
 	_, _ = w.Write(append(body, '\n')) // the client may be gone
+}
+
+// tagged reports operations whose answer is one thing that others change.
+func tagged(o *operation) bool {
+	return o.current != nil || strings.HasSuffix(o.id, ".get") && strings.Contains(o.path, "{")
 }
 
 func words(roles []Role) string {

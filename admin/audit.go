@@ -106,7 +106,11 @@ func reasonOf(in any) string {
 		return in.Reason
 	case RevocationTarget:
 		return in.Reason
-	case GrantDecision:
+	case HoldDecision:
+		return in.Comment
+	case GrantRequest:
+		return in.Reason
+	case PlanRequest:
 		return in.Reason
 	case GlassRequest:
 		return in.Reason

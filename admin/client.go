@@ -66,14 +66,14 @@ func (c *Client) With(authorize func(ctx context.Context, r *http.Request) error
 	return &out
 }
 
-// An Ask is one request: the operation by its id, parameters of its path, query of a list, the version
-// that was looked at, and the body.
+// An Ask is one request: the operation by its id, parameters of its path, query of a list, the state
+// of it that was looked at, and the body.
 type Ask struct {
 	Operation string
 	Path      map[string]string
 	Query     url.Values
-	Version   int64 // 0: any
-	Body      any   // nil: none
+	Match     string // ETag of what was looked at; empty: any
+	Body      any    // nil: none
 }
 
 // Do carries out an operation and reads the answer into out, which may be nil. A refusal is a *Problem.
@@ -147,8 +147,8 @@ func (c *Client) request(ctx context.Context, ask Ask) (*http.Request, error) {
 	if ask.Body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	if ask.Version > 0 {
-		r.Header.Set("If-Match", etag(ask.Version))
+	if ask.Match != "" {
+		r.Header.Set("If-Match", ask.Match)
 	}
 	if c.authorize != nil {
 		return r, c.authorize(ctx, r)

@@ -99,8 +99,8 @@ func responses(o *operation, s schemas) node {
 		return node{"204": node{"description": "Done."}, "default": failed}
 	}
 	ok := node{"description": "Done.", "content": node{"application/json": node{"schema": s.of(o.out)}}}
-	if f, has := o.out.FieldByName("Version"); has && f.Type.Kind() == reflect.Int64 {
-		ok["headers"] = node{"ETag": node{"description": "The version, for If-Match.", "schema": node{"type": "string"}}}
+	if tagged(o) {
+		ok["headers"] = node{"ETag": node{"description": "Names this state of it, for If-Match.", "schema": node{"type": "string"}}}
 	}
 	return node{"200": ok, "default": failed}
 }
@@ -110,7 +110,7 @@ func (a *API) parameters(o *operation, s schemas) []node {
 	for _, m := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(o.path, -1) {
 		out = append(out, node{"name": m[1], "in": "path", "required": true, "schema": node{"type": "string", "maxLength": maxPath}})
 	}
-	if o.version {
+	if o.current != nil {
 		out = append(out, node{"name": "If-Match", "in": "header", "description": "ETag of the answer that was looked at; without it any version is changed.", "schema": node{"type": "string"}})
 	}
 	if o.method == http.MethodGet {

@@ -36,12 +36,12 @@ type operation struct {
 	summary string
 	open    bool // needs no credential
 	present bool // its service is there
-	version bool // takes If-Match
 
 	in, out reflect.Type // struct types; empty structs: nothing
 	decode  func(r *http.Request) (any, error)
 	needs   func(ctx context.Context, c *call, in any) (bool, error) // whether this request needs the second factor; nil: never
 	run     func(ctx context.Context, c *call, in any) (any, error)
+	current func(ctx context.Context, c *call) (any, error) // what an If-Match is about; nil: it has no meaning
 }
 
 // nothing is the type of an empty body.
@@ -49,11 +49,10 @@ type nothing = struct{}
 
 // A call is one request on its way through an operation.
 type call struct {
-	op      *operation
-	by      *Operator
-	version int64
-	path    func(name string) string
-	header  http.Header // of the answer
+	op     *operation
+	by     *Operator
+	path   func(name string) string
+	header http.Header // of the answer
 }
 
 // op makes an operation from a typed function. A GET reads In from the query, everything else from the
@@ -103,9 +102,9 @@ func sometimes[In any](o operation, needs func(ctx context.Context, c *call, in 
 	return o
 }
 
-// versioned marks an operation that takes If-Match.
-func versioned(o operation) operation {
-	o.version = true
+// versioned marks an operation that takes If-Match, which is about what get returns.
+func versioned[Out any](o operation, get func(ctx context.Context, c *call, _ nothing) (Out, error)) operation {
+	o.current = func(ctx context.Context, c *call) (any, error) { return get(ctx, c, nothing{}) }
 	return o
 }
 

@@ -77,14 +77,16 @@ func rules() map[string]rule {
 	own := rule{roles: []Role{RoleOwner}, factor: NeedAlways}
 	revoke := stop
 	revoke.factor = NeedSometimes
+	register, enable := operate, operate
+	register.factor, enable.factor = NeedSometimes, NeedAlways
 	return map[string]rule{
 		"status.get": look, "me.get": look,
 		"grants.list": look, "grants.get": look, "grants.request": inside,
 		"grants.approve": approve, "grants.deny": deny, "grants.revoke": {roles: []Role{RoleApprover, RoleOperator, RoleSecurityAdmin, RoleOwner}, factor: NeedNever, tightens: true},
 		"holds.list": look, "holds.get": inside, "holds.approve": approve, "holds.deny": deny,
-		"plans.list": look, "plans.get": look, "plans.request": inside, "plans.approve": approve, "plans.end": stop,
+		"plans.list": look, "plans.get": look, "plans.request": inside, "plans.approve": approve, "plans.deny": deny, "plans.revoke": stop,
 		"revocations.list": look, "revocations.create": revoke, "revocations.lift": destroy,
-		"agents.list": look, "agents.get": look, "agents.register": operate, "agents.disable": stop,
+		"agents.list": look, "agents.get": look, "agents.register": register, "agents.disable": stop, "agents.enable": enable,
 		"tools.list": look, "tools.approve": operate, "tools.revoke": stop,
 		"sessions.list": inside, "sessions.end": stop,
 		"consents.list": inside, "consents.revoke": stop,

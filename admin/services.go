@@ -25,41 +25,46 @@ type Operator struct {
 	Address   string // where from; "socket" for the socket
 }
 
-// Name names the operator in records and in decisions: the local user, or "issuer|subject".
-func (o *Operator) Name() string {
+// Name names the operator in decisions: "issuer|subject", such as "local|ana".
+func (o *Operator) Name() string { return o.Principal.Issuer + "|" + o.Principal.Subject }
+
+// who names the operator beside decisions about definitions: the local user by name alone.
+func (o *Operator) who() string {
 	if o.Principal.Issuer == localIssuer {
 		return o.Principal.Subject
 	}
-	return o.Principal.Issuer + "|" + o.Principal.Subject
+	return o.Name()
 }
 
 // localIssuer is the issuer of principals that the operating system names.
 const localIssuer = "local"
 
-// Grants decides about time-limited access (control JIT-01). An If-Match of the client arrives as
-// version; 0 means any.
+// Grants decides about time-limited access (control JIT-01).
 type Grants interface {
 	Request(ctx context.Context, by *Operator, r GrantRequest) (Grant, error)
-	Approve(ctx context.Context, by *Operator, id string, version int64, d GrantDecision) (Grant, error)
-	Deny(ctx context.Context, by *Operator, id string, version int64, reason string) (Grant, error)
-	Revoke(ctx context.Context, by *Operator, id string, version int64, reason string) (Grant, error)
+	Approve(ctx context.Context, by *Operator, id string) (Grant, error)
+	Deny(ctx context.Context, by *Operator, id, reason string) (Grant, error)
+	Revoke(ctx context.Context, by *Operator, id, reason string) (Grant, error)
 	Get(ctx context.Context, id string) (Grant, error)
 	List(ctx context.Context, q GrantQuery) (Page[Grant], error)
 }
 
 // Holds decides about calls that wait for a person (control HIL-01).
 type Holds interface {
-	Approve(ctx context.Context, by *Operator, id, reason string) (Hold, error)
-	Deny(ctx context.Context, by *Operator, id, reason string) (Hold, error)
+	Decide(ctx context.Context, by *Operator, id string, approve bool, d HoldDecision) (Hold, error)
+	// Show returns the call with its parameters, to somebody who may decide on it.
+	Show(ctx context.Context, by *Operator, id string) (Hold, error)
+	// Get returns it without.
 	Get(ctx context.Context, id string) (Hold, error)
 	List(ctx context.Context, q HoldQuery) (Page[Hold], error)
 }
 
-// Plans decides about workflow plans (control JIT-05).
+// Plans decides about workflows (control JIT-05).
 type Plans interface {
 	Request(ctx context.Context, by *Operator, r PlanRequest) (Plan, error)
-	Approve(ctx context.Context, by *Operator, id string, version int64, reason string) (Plan, error)
-	End(ctx context.Context, by *Operator, id string, version int64, reason string) (Plan, error)
+	Approve(ctx context.Context, by *Operator, id string) (Plan, error)
+	Deny(ctx context.Context, by *Operator, id, reason string) (Plan, error)
+	Revoke(ctx context.Context, by *Operator, id, reason string) (Plan, error)
 	Get(ctx context.Context, id string) (Plan, error)
 	List(ctx context.Context, q PlanQuery) (Page[Plan], error)
 }
@@ -73,9 +78,10 @@ type Revocations interface {
 
 // Agents registers agents (control REG-01).
 type Agents interface {
-	// Register writes the agent as it shall be. version is that of the one to replace; 0: it must be new.
-	Register(ctx context.Context, by *Operator, a Agent, version int64) (Agent, error)
-	Disable(ctx context.Context, by *Operator, name string, version int64, reason string) (Agent, error)
+	// Register adds an agent or replaces the one of the same name.
+	Register(ctx context.Context, by *Operator, a Agent) (Agent, error)
+	// Disable stops an agent from acting, or lets it act again.
+	Disable(ctx context.Context, by *Operator, name string, disabled bool) (Agent, error)
 	Get(ctx context.Context, name string) (Agent, error)
 	List(ctx context.Context, q AgentQuery) (Page[Agent], error)
 }

@@ -3,10 +3,12 @@ package admin
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/state"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -70,83 +72,86 @@ func (a *API) status(ctx context.Context) (Status, error) {
 func (a *API) aboutGrants() []operation {
 	g := a.deps.Grants
 	there := g != nil
+	get := func(ctx context.Context, c *call, _ nothing) (Grant, error) { return g.Get(ctx, c.path("id")) }
 	approve := op("grants.approve", "POST /grants/{id}/approve", "Approve a grant that was asked for", there,
-		func(ctx context.Context, c *call, d GrantDecision) (Grant, error) {
-			return g.Approve(ctx, c.by, c.path("id"), c.version, d)
-		})
-	approve = sometimes(approve, func(ctx context.Context, c *call, _ GrantDecision) (bool, error) {
+		func(ctx context.Context, c *call, _ Reason) (Grant, error) { return g.Approve(ctx, c.by, c.path("id")) })
+	approve = sometimes(approve, func(ctx context.Context, c *call, _ Reason) (bool, error) {
 		asked, err := g.Get(ctx, c.path("id"))
-		return asked.RequestedBy == c.by.Name() || asked.Principal == c.by.Name(), err
+		return c.own(asked.RequestedBy, asked.Principal), err
 	})
 	return []operation{
 		op("grants.list", "GET /grants", "List grants", there, func(ctx context.Context, _ *call, q GrantQuery) (Page[Grant], error) { return g.List(ctx, q) }),
-		op("grants.get", "GET /grants/{id}", "Show a grant", there, func(ctx context.Context, c *call, _ nothing) (Grant, error) { return g.Get(ctx, c.path("id")) }),
+		op("grants.get", "GET /grants/{id}", "Show a grant", there, get),
 		op("grants.request", "POST /grants", "Ask for time-limited access", there, func(ctx context.Context, c *call, r GrantRequest) (Grant, error) {
 			if r.Principal == "" {
 				r.Principal = c.by.Name()
 			}
 			return g.Request(ctx, c.by, r)
 		}),
-		versioned(approve),
+		versioned(approve, get),
 		versioned(op("grants.deny", "POST /grants/{id}/deny", "Refuse a grant that was asked for", there, func(ctx context.Context, c *call, r Reason) (Grant, error) {
-			return g.Deny(ctx, c.by, c.path("id"), c.version, r.Reason)
-		})),
+			return g.Deny(ctx, c.by, c.path("id"), r.Reason)
+		}), get),
 		versioned(op("grants.revoke", "POST /grants/{id}/revoke", "End a grant", there, func(ctx context.Context, c *call, r Reason) (Grant, error) {
-			return g.Revoke(ctx, c.by, c.path("id"), c.version, r.Reason)
-		})),
+			return g.Revoke(ctx, c.by, c.path("id"), r.Reason)
+		}), get),
 	}
 }
 
 func (a *API) aboutHolds() []operation {
 	h := a.deps.Holds
 	there := h != nil
-	approve := op("holds.approve", "POST /approvals/{id}/approve", "Let exactly this call pass", there, func(ctx context.Context, c *call, r Reason) (Hold, error) {
-		return h.Approve(ctx, c.by, c.path("id"), r.Reason)
-	})
+	decide := func(approve bool) func(context.Context, *call, HoldDecision) (Hold, error) {
+		return func(ctx context.Context, c *call, d HoldDecision) (Hold, error) {
+			return h.Decide(ctx, c.by, c.path("id"), approve, d)
+		}
+	}
 	return []operation{
 		op("holds.list", "GET /approvals", "List calls that wait for a person, without their parameters", there,
 			func(ctx context.Context, _ *call, q HoldQuery) (Page[Hold], error) {
 				page, err := h.List(ctx, q)
 				for i := range page.Items {
-					page.Items[i].Params = nil
+					page.Items[i].Parameters, page.Items[i].Nonce = nil, ""
 				}
 				return page, err
 			}),
 		op("holds.get", "GET /approvals/{id}", "Show a call that waits, with its complete parameters", there,
-			func(ctx context.Context, c *call, _ nothing) (Hold, error) { return h.Get(ctx, c.path("id")) }),
-		sometimes(approve, func(ctx context.Context, c *call, _ Reason) (bool, error) {
-			held, err := h.Get(ctx, c.path("id"))
-			return held.Principal == c.by.Name(), err
-		}),
-		op("holds.deny", "POST /approvals/{id}/deny", "Refuse a call that waits", there, func(ctx context.Context, c *call, r Reason) (Hold, error) {
-			return h.Deny(ctx, c.by, c.path("id"), r.Reason)
-		}),
+			func(ctx context.Context, c *call, _ nothing) (Hold, error) { return h.Show(ctx, c.by, c.path("id")) }),
+		sometimes(op("holds.approve", "POST /approvals/{id}/approve", "Let exactly this call pass, once", there, decide(true)),
+			func(ctx context.Context, c *call, _ HoldDecision) (bool, error) {
+				held, err := h.Get(ctx, c.path("id"))
+				return c.own(held.Principal), err
+			}),
+		op("holds.deny", "POST /approvals/{id}/deny", "Refuse a call that waits", there, decide(false)),
 	}
 }
 
 func (a *API) aboutPlans() []operation {
 	p := a.deps.Plans
 	there := p != nil
-	approve := op("plans.approve", "POST /plans/{id}/approve", "Approve a workflow that was asked for", there, func(ctx context.Context, c *call, r Reason) (Plan, error) {
-		return p.Approve(ctx, c.by, c.path("id"), c.version, r.Reason)
-	})
+	get := func(ctx context.Context, c *call, _ nothing) (Plan, error) { return p.Get(ctx, c.path("id")) }
+	approve := op("plans.approve", "POST /plans/{id}/approve", "Approve a workflow that was asked for", there,
+		func(ctx context.Context, c *call, _ Reason) (Plan, error) { return p.Approve(ctx, c.by, c.path("id")) })
 	approve = sometimes(approve, func(ctx context.Context, c *call, _ Reason) (bool, error) {
 		asked, err := p.Get(ctx, c.path("id"))
-		return asked.RequestedBy == c.by.Name() || asked.Principal == c.by.Name(), err
+		return c.own(asked.RequestedBy, asked.Principal), err
 	})
 	return []operation{
 		op("plans.list", "GET /plans", "List workflows", there, func(ctx context.Context, _ *call, q PlanQuery) (Page[Plan], error) { return p.List(ctx, q) }),
-		op("plans.get", "GET /plans/{id}", "Show a workflow", there, func(ctx context.Context, c *call, _ nothing) (Plan, error) { return p.Get(ctx, c.path("id")) }),
+		op("plans.get", "GET /plans/{id}", "Show a workflow", there, get),
 		op("plans.request", "POST /plans", "Ask for a workflow of several steps", there, func(ctx context.Context, c *call, r PlanRequest) (Plan, error) {
 			if r.Principal == "" {
 				r.Principal = c.by.Name()
 			}
 			return p.Request(ctx, c.by, r)
 		}),
-		versioned(approve),
-		versioned(op("plans.end", "POST /plans/{id}/end", "End a workflow", there, func(ctx context.Context, c *call, r Reason) (Plan, error) {
-			return p.End(ctx, c.by, c.path("id"), c.version, r.Reason)
-		})),
+		versioned(approve, get),
+		versioned(op("plans.deny", "POST /plans/{id}/deny", "Refuse a workflow that was asked for", there, func(ctx context.Context, c *call, r Reason) (Plan, error) {
+			return p.Deny(ctx, c.by, c.path("id"), r.Reason)
+		}), get),
+		versioned(op("plans.revoke", "POST /plans/{id}/revoke", "End a workflow and the grant of its step", there, func(ctx context.Context, c *call, r Reason) (Plan, error) {
+			return p.Revoke(ctx, c.by, c.path("id"), r.Reason)
+		}), get),
 	}
 }
 
@@ -174,16 +179,29 @@ func (a *API) aboutRevocations() []operation {
 func (a *API) aboutAgents() []operation {
 	s := a.deps.Agents
 	there := s != nil
+	get := func(ctx context.Context, c *call, _ nothing) (Agent, error) { return s.Get(ctx, c.path("name")) }
+	disable := func(disabled bool) func(context.Context, *call, Reason) (Agent, error) {
+		return func(ctx context.Context, c *call, _ Reason) (Agent, error) {
+			return s.Disable(ctx, c.by, c.path("name"), disabled)
+		}
+	}
+	register := op("agents.register", "PUT /agents/{name}", "Register an agent, or replace its registration", there,
+		func(ctx context.Context, c *call, r AgentRegistration) (Agent, error) {
+			return s.Register(ctx, c.by, Agent{Name: c.path("name"), Owner: r.Owner, Roles: r.Roles, Clients: r.Clients, Tools: r.Tools, NotAfter: r.NotAfter})
+		})
+	register = sometimes(register, func(ctx context.Context, c *call, _ AgentRegistration) (bool, error) {
+		_, err := s.Get(ctx, c.path("name"))
+		if missing(err) {
+			return false, nil
+		}
+		return true, err // what is replaced may have been narrower
+	})
 	return []operation{
 		op("agents.list", "GET /agents", "List registered agents", there, func(ctx context.Context, _ *call, q AgentQuery) (Page[Agent], error) { return s.List(ctx, q) }),
-		op("agents.get", "GET /agents/{name}", "Show a registered agent", there, func(ctx context.Context, c *call, _ nothing) (Agent, error) { return s.Get(ctx, c.path("name")) }),
-		versioned(op("agents.register", "PUT /agents/{name}", "Register an agent, or with If-Match replace its registration", there,
-			func(ctx context.Context, c *call, r AgentRegistration) (Agent, error) {
-				return s.Register(ctx, c.by, Agent{Name: c.path("name"), Owner: r.Owner, Roles: r.Roles, Clients: r.Clients, Tools: r.Tools, NotAfter: r.NotAfter}, c.version)
-			})),
-		versioned(op("agents.disable", "POST /agents/{name}/disable", "Refuse every call of an agent", there, func(ctx context.Context, c *call, r Reason) (Agent, error) {
-			return s.Disable(ctx, c.by, c.path("name"), c.version, r.Reason)
-		})),
+		op("agents.get", "GET /agents/{name}", "Show a registered agent", there, get),
+		versioned(register, get),
+		versioned(op("agents.disable", "POST /agents/{name}/disable", "Refuse every call of an agent", there, disable(true)), get),
+		versioned(op("agents.enable", "POST /agents/{name}/enable", "Let an agent act again", there, disable(false)), get),
 	}
 }
 
@@ -215,7 +233,7 @@ func (a *API) aboutDefinitions() []operation {
 
 // request reads a decision about a definition. Who decides is not part of it.
 func request(in *DefinitionDecision, by *Operator) (registry.Request, error) {
-	req := registry.Request{Key: registry.Key{Server: in.Server, Kind: in.Kind, Name: in.Name}, Who: by.Name(), Labels: in.Labels, Note: in.Note, Keep: in.Keep}
+	req := registry.Request{Key: registry.Key{Server: in.Server, Kind: in.Kind, Name: in.Name}, Who: by.who(), Labels: in.Labels, Note: in.Note, Keep: in.Keep}
 	digest, err := hex.DecodeString(in.Digest)
 	if err != nil || len(digest) != len(req.Digest) {
 		return req, invalid("digest: want 64 hexadecimal digits")
@@ -294,3 +312,9 @@ func (a *API) aboutKeys() []operation {
 			}),
 	}
 }
+
+// own reports whether the operator is one of those named, whatever client or agent came with the name.
+func (c *call) own(names ...string) bool { return slices.Contains(names, c.by.Name()) }
+
+// missing reports errors that say that there is no such thing.
+func missing(err error) bool { return errors.Is(err, ErrNotFound) || errors.Is(err, state.ErrNotFound) }

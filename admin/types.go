@@ -34,108 +34,126 @@ type GrantRequest struct {
 	Server     string   `json:"server" doc:"name of the server"`
 	Tools      []string `json:"tools,omitempty" doc:"names of tools; absent: every tool of the server"`
 	Arguments  []Bound  `json:"arguments,omitempty" doc:"bounds on arguments, all of which must hold"`
-	Purpose    string   `json:"purpose" doc:"what it is needed for, in words"`
+	Purpose    string   `json:"purpose,omitempty" doc:"the purpose calls must declare; absent: any"`
 	TTLSeconds int64    `json:"ttl_seconds" doc:"how long it shall be good from its approval"`
 	Uses       int      `json:"uses,omitempty" doc:"calls it shall be good for; absent: not bounded"`
+	Reason     string   `json:"reason,omitempty" doc:"why it is needed, for the one who decides"`
 }
 
-// A GrantDecision approves a grant, possibly for less than was asked.
-type GrantDecision struct {
-	Reason     string `json:"reason,omitempty" doc:"why, for the record"`
-	TTLSeconds int64  `json:"ttl_seconds,omitempty" doc:"how long it is good; absent or longer: as asked"`
-	Uses       int    `json:"uses,omitempty" doc:"calls it is good for; absent or more: as asked"`
+// A Vote is one person's yes.
+type Vote struct {
+	By      string    `json:"by" doc:"issuer|subject"`
+	Channel string    `json:"channel,omitempty" doc:"where it was given"`
+	At      time.Time `json:"at"`
 }
 
 // A Grant is time-limited access, as asked for or as given.
 type Grant struct {
 	ID          string    `json:"id"`
-	State       string    `json:"state" enum:"requested,active,denied,revoked,expired,used"`
-	Principal   string    `json:"principal"`
+	Status      string    `json:"status" enum:"pending,active,denied,revoked,used_up,collapsed,ended"`
+	Principal   string    `json:"principal" doc:"issuer|subject, group:NAME, or both with client and agent"`
 	Agent       string    `json:"agent,omitempty"`
 	Server      string    `json:"server"`
-	Tools       []string  `json:"tools,omitempty"`
+	Tools       []string  `json:"tools,omitempty" doc:"absent: every tool of the server"`
 	Arguments   []Bound   `json:"arguments,omitempty"`
 	Purpose     string    `json:"purpose,omitempty"`
-	RequestedBy string    `json:"requested_by,omitempty"`
-	RequestedAt time.Time `json:"requested_at,omitzero"`
-	DecidedBy   string    `json:"decided_by,omitempty"`
-	DecidedAt   time.Time `json:"decided_at,omitzero"`
 	Reason      string    `json:"reason,omitempty"`
+	RequestedBy string    `json:"requested_by,omitempty" doc:"issuer|subject"`
+	RequestedAt time.Time `json:"requested_at,omitzero"`
+	TTLSeconds  int64     `json:"ttl_seconds" doc:"how long it is good from its approval"`
 	NotBefore   time.Time `json:"not_before,omitzero"`
 	NotAfter    time.Time `json:"not_after,omitzero"`
 	Uses        int       `json:"uses,omitempty" doc:"calls it is good for; absent: not bounded"`
-	Left        int       `json:"left,omitempty" doc:"calls that are left"`
-	Plan        string    `json:"plan,omitempty"`
+	Used        int       `json:"used,omitempty" doc:"calls it was used for; of a grant that is not bounded, whether it was used"`
+	Votes       []Vote    `json:"votes,omitempty"`
+	EndedBy     string    `json:"ended_by,omitempty"`
+	EndedAt     time.Time `json:"ended_at,omitzero"`
+	Plan        string    `json:"plan,omitempty" doc:"workflow it is a step of"`
 	Step        int       `json:"step,omitempty"`
-	Version     int64     `json:"version" doc:"for If-Match"`
 }
 
 // A GrantQuery selects grants.
 type GrantQuery struct {
 	Paging
-	State     string `query:"state" enum:"requested,active,denied,revoked,expired,used" doc:"only those"`
+	Status    string `query:"status" enum:"pending,active,denied,revoked,used_up,collapsed,ended" doc:"only those"`
 	Principal string `query:"principal" doc:"only those of this principal"`
 	Server    string `query:"server" doc:"only those for this server"`
 }
 
 // A Hold is a call that waits for a person.
 type Hold struct {
-	ID        string          `json:"id"`
-	State     string          `json:"state" enum:"pending,approved,denied,expired,used"`
-	Control   string          `json:"control,omitempty" doc:"the control that holds the call"`
-	Principal string          `json:"principal"`
-	Agent     string          `json:"agent,omitempty"`
-	Client    string          `json:"client,omitempty"`
-	Server    string          `json:"server"`
-	Method    string          `json:"method,omitempty"`
-	Target    string          `json:"target,omitempty" doc:"the tool"`
-	Effect    string          `json:"effect,omitempty" doc:"what the call may change, as the registry says"`
-	Params    json.RawMessage `json:"params,omitempty" doc:"the complete canonical parameters; absent in lists"`
-	Digest    string          `json:"digest,omitempty" doc:"SHA-256 of method and parameters, hexadecimal: what an approval is bound to"`
-	Why       string          `json:"why,omitempty" doc:"why it was held"`
-	Opened    time.Time       `json:"opened"`
-	NotAfter  time.Time       `json:"not_after" doc:"when it is denied by itself"`
-	DecidedBy []string        `json:"decided_by,omitempty"`
-	DecidedAt time.Time       `json:"decided_at,omitzero"`
-	Reason    string          `json:"reason,omitempty"`
-	Needed    int             `json:"needed,omitempty" doc:"people who must approve"`
+	ID         string          `json:"id"`
+	Nonce      string          `json:"nonce,omitempty" doc:"a decision names it, so that it is about this asking and no other"`
+	Status     string          `json:"status" enum:"pending,approved,denied,expired,consumed"`
+	Principal  string          `json:"principal"`
+	Agent      string          `json:"agent,omitempty"`
+	Server     string          `json:"server"`
+	Tool       string          `json:"tool,omitempty"`
+	Method     string          `json:"method,omitempty"`
+	Digest     string          `json:"digest,omitempty" doc:"SHA-256 of method and parameters, hexadecimal: what an approval is bound to"`
+	Effect     string          `json:"effect,omitempty" doc:"what the call may change, as the registry says"`
+	Reversible string          `json:"reversible,omitempty" doc:"what can be undone: yes, maybe, no"`
+	Purpose    string          `json:"purpose,omitempty"`
+	Risk       float64         `json:"risk,omitempty" doc:"0 to 100"`
+	Urgency    int             `json:"urgency,omitempty" doc:"0 to 100: risk and effect together"`
+	Exchange   string          `json:"exchange,omitempty"`
+	Approvers  []string        `json:"approvers,omitempty" doc:"who may decide"`
+	Needed     int             `json:"needed,omitempty" doc:"people who must approve"`
+	Opened     time.Time       `json:"opened_at"`
+	Expires    time.Time       `json:"expires" doc:"when it is denied by itself"`
+	Votes      []Vote          `json:"votes,omitempty"`
+	DeniedBy   string          `json:"denied_by,omitempty"`
+	DecidedAt  time.Time       `json:"decided_at,omitzero"`
+	Comment    string          `json:"comment,omitempty"`
+	Parameters json.RawMessage `json:"parameters,omitempty" doc:"the complete canonical parameters; absent in lists"`
 }
 
 // A HoldQuery selects held calls.
 type HoldQuery struct {
 	Paging
-	State string `query:"state" enum:"pending,approved,denied,expired,used" doc:"only those"`
+	Status string `query:"status" enum:"pending,approved,denied,expired,consumed" doc:"only those"`
 }
 
-// A PlanStep is one step of a workflow.
-type PlanStep struct {
+// A HoldDecision says yes or no to exactly the call that was looked at.
+type HoldDecision struct {
+	Nonce   string `json:"nonce" doc:"nonce of the asking that was looked at"`
+	Comment string `json:"comment,omitempty" doc:"why, for the record"`
+}
+
+// A Step is one step of a workflow: a call of any of its tools completes it.
+type Step struct {
 	Server    string   `json:"server"`
 	Tools     []string `json:"tools"`
 	Arguments []Bound  `json:"arguments,omitempty"`
-	Uses      int      `json:"uses,omitempty" doc:"calls of the step; absent: one"`
+	Purpose   string   `json:"purpose,omitempty"`
 }
 
 // A PlanRequest asks for a workflow.
 type PlanRequest struct {
-	Principal  string     `json:"principal,omitempty" doc:"issuer|subject or group:NAME; absent: whoever asks"`
-	Agent      string     `json:"agent,omitempty"`
-	Purpose    string     `json:"purpose"`
-	Steps      []PlanStep `json:"steps"`
-	TTLSeconds int64      `json:"ttl_seconds"`
+	Principal  string `json:"principal,omitempty" doc:"issuer|subject or group:NAME; absent: whoever asks"`
+	Agent      string `json:"agent,omitempty"`
+	Steps      []Step `json:"steps"`
+	TTLSeconds int64  `json:"ttl_seconds" doc:"for the whole workflow, from its approval"`
+	Reason     string `json:"reason,omitempty" doc:"why it is needed, for the one who decides"`
 }
 
 // A Plan is a workflow, as asked for or as approved.
 type Plan struct {
-	ID          string     `json:"id"`
-	State       string     `json:"state"`
-	Principal   string     `json:"principal"`
-	Agent       string     `json:"agent,omitempty"`
-	Purpose     string     `json:"purpose,omitempty"`
-	Steps       []PlanStep `json:"steps"`
-	RequestedBy string     `json:"requested_by,omitempty"`
-	DecidedBy   string     `json:"decided_by,omitempty"`
-	NotAfter    time.Time  `json:"not_after,omitzero"`
-	Version     int64      `json:"version" doc:"for If-Match"`
+	ID          string    `json:"id"`
+	Status      string    `json:"status" enum:"pending,active,done,denied,revoked,failed,ended"`
+	Principal   string    `json:"principal"`
+	Agent       string    `json:"agent,omitempty"`
+	Steps       []Step    `json:"steps"`
+	At          int       `json:"at,omitempty" doc:"the step that is granted now, from 1"`
+	Failures    int       `json:"failures,omitempty" doc:"of this step"`
+	Grant       string    `json:"grant,omitempty" doc:"id of the grant of this step"`
+	TTLSeconds  int64     `json:"ttl_seconds"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Reason      string    `json:"reason,omitempty"`
+	RequestedBy string    `json:"requested_by,omitempty"`
+	RequestedAt time.Time `json:"requested_at,omitzero"`
+	Votes       []Vote    `json:"votes,omitempty"`
+	EndedBy     string    `json:"ended_by,omitempty"`
 }
 
 // A PlanQuery selects plans.
@@ -181,7 +199,6 @@ type Agent struct {
 	Tools    []string  `json:"tools,omitempty" doc:"server/tool patterns it may use at most; * as server or tool matches any"`
 	NotAfter time.Time `json:"not_after,omitzero" doc:"when the registration ends"`
 	Disabled bool      `json:"disabled,omitempty"`
-	Version  int64     `json:"version,omitempty" doc:"for If-Match"`
 }
 
 // An AgentRegistration is an agent as it shall be; its name is in the path.
