@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"github.com/warder-mcp/warder/internal/jose"
 	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/internal/secret"
+	"github.com/warder-mcp/warder/internal/spiffe"
 )
 
 // Config is the identity section of the configuration. Without issuers nobody can enter over HTTP.
@@ -84,13 +86,14 @@ type Introspection struct {
 	ClientSecret secret.Ref    `yaml:"client_secret"` // its secret, for HTTP Basic
 	Key          string        `yaml:"key"`           // file with its P-256 private key in PEM, for private_key_jwt, instead of a secret
 	URL          string        `yaml:"url"`           // introspection endpoint; empty: the one that the issuer's metadata names
-	Tokens       string        `yaml:"tokens"`        // "opaque": tokens that are no JWTs; "all": JWTs too, so that whoever is removed at the issuer is out at once; empty means opaque
+	Tokens       string        `yaml:"tokens"`        // "opaque": tokens that are no JWTs; "jwt": JWTs, so that whoever is removed at the issuer is out at once; "all": both; empty means opaque
 	Cache        time.Duration `yaml:"cache"`         // how long an answer is good, at most 60s; zero: every message asks
 }
 
 // Values of Introspection.Tokens.
 const (
 	TokensOpaque = "opaque"
+	TokensJWT    = "jwt"
 	TokensAll    = "all"
 )
 
@@ -139,6 +142,35 @@ const (
 func defaultAlgorithms() []string { return []string{"ES256", "EdDSA", "PS256", "RS256"} }
 func defaultTypes() []string      { return []string{"at+jwt", "JWT"} }
 
+// cacheTTL is how long a verified credential is remembered.
+func (c Config) cacheTTL() time.Duration {
+	if c.CacheTTL == 0 {
+		return maxCacheTTL
+	}
+	return c.CacheTTL
+}
+
+// cacheSize is how many verified credentials are remembered.
+func (c Config) cacheSize() int {
+	if c.CacheSize == 0 {
+		return defaultCache
+	}
+	return c.CacheSize
+}
+
+// boundOnly reports whether every token must be bound to a key at an endpoint, whatever its issuer.
+func (c Config) boundOnly(endpoint string) bool {
+	if policy, ok := c.DPoP.Endpoints[endpoint]; ok {
+		return policy == PolicyRequired
+	}
+	issuers := c.accepted()
+	loose := func(is Issuer) bool { return cmp.Or(is.DPoP, c.DPoP.Policy) != PolicyRequired }
+	return len(issuers) > 0 && !slices.ContainsFunc(issuers, loose)
+}
+
+// trustDomain reports whether the issuer is a SPIFFE trust domain.
+func (is Issuer) trustDomain() bool { return strings.HasPrefix(is.URL, spiffe.Scheme) }
+
 // Default returns the configuration without issuers: nobody enters over HTTP.
 func Default() Config { return Config{CacheTTL: maxCacheTTL, CacheSize: defaultCache} }
 
@@ -177,6 +209,9 @@ func (c Config) Validate() error {
 	if c.CacheSize < 0 {
 		errs = append(errs, errors.New("cache_size: negative"))
 	}
+	errs = append(errs, c.DPoP.validate()...)
+	errs = append(errs, c.Clients.validate()...)
+	errs = append(errs, c.validateNames()...)
 	for _, s := range c.ScopesSupported {
 		if s == "offline_access" { // MCP authorization, "Scope Selection": refresh is not the resource server's business
 			errs = append(errs, errors.New("scopes_supported: offline_access must not be listed"))
@@ -185,6 +220,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("scopes_supported: %q is not a scope", s))
 		}
 	}
+	errs = append(errs, oneOpaque(issuers)...)
 	prefixes := map[string]string{}
 	for i, is := range issuers {
 		at := fmt.Sprintf("issuers[%d]", i)
@@ -212,17 +248,20 @@ func (c Config) Validate() error {
 }
 
 func (is Issuer) validate() []error {
-	errs := []error{checkURL("url", strings.TrimSuffix(is.URL, "/"))} // some issuers do end in a slash
-	if is.JWKS.File != "" && is.JWKS.URL != "" {
-		errs = append(errs, errors.New("jwks: set file or url, not both"))
+	errs := []error{is.JWKS.validate(is.trustDomain()), checkPolicy("dpop", is.DPoP)}
+	if is.trustDomain() {
+		errs = append(errs, spiffe.CheckDomain(is.URL[len(spiffe.Scheme):]))
+	} else {
+		errs = append(errs, checkURL("url", strings.TrimSuffix(is.URL, "/"))) // some issuers do end in a slash
 	}
+	errs = append(errs, is.Introspection.validate(is.trustDomain())...)
 	for _, a := range is.Algorithms {
 		if !slices.Contains(jose.Algorithms(), a) {
 			errs = append(errs, fmt.Errorf("algorithms: %q is not an accepted asymmetric algorithm", a))
 		}
 	}
-	if is.MaxLifetime < 0 {
-		errs = append(errs, errors.New("max_lifetime: negative"))
+	if is.MaxLifetime < 0 || is.MaxLifetime > maxLifetime {
+		errs = append(errs, fmt.Errorf("max_lifetime: %v is not between 0 and %v", is.MaxLifetime, maxLifetime))
 	}
 	if is.Leeway < 0 || is.Leeway > time.Minute {
 		errs = append(errs, fmt.Errorf("leeway: %v is not between 0 and 1m", is.Leeway))

@@ -23,7 +23,7 @@ func FuzzConnect(f *testing.F) {
 		if d.Verdict != warder.Pass {
 			return
 		}
-		if token, ok := bearer(header); !ok || token != good || tokenInQuery(query) {
+		if c, ok := readCredential(header); !ok || c.token != good || c.dpop || tokenInQuery(query) {
 			t.Fatalf("header %q, query %q: principal %+v", header, query, x.Principal)
 		}
 	})

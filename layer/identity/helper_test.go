@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -170,6 +171,11 @@ func exchange(authorization ...string) *warder.Exchange {
 func at(x *warder.Exchange, endpoint string) *warder.Exchange {
 	x.Endpoint, x.Server = endpoint, servers()[endpoint]
 	return x
+}
+
+// without takes a control out of the layer, as the configuration can.
+func (b *bench) without(id warder.ControlID) {
+	b.layer.Connect = slices.DeleteFunc(slices.Clone(b.layer.Connect), func(ic warder.Interceptor) bool { return ic.Control() == id })
 }
 
 // connect runs the layer as the runner does: in order, until one refuses; an error denies.

@@ -78,7 +78,15 @@ func TestIAM05(t *testing.T) {
 			return b.sign("JWT", b.claims(map[string]any{"exp": b.clock.now().Unix() + 25*3600}))
 		}, want: invalid("token_lifetime")},
 		{name: "deny id token type", token: func(b *bench) string { return b.sign("id+jwt", b.claims(nil)) }, want: invalid("token_type")},
-		{name: "deny sender-constrained token as bearer", token: with(map[string]any{"cnf": map[string]any{"jkt": "x"}}), want: invalid("proof_required")},
+		{name: "deny a binding that is not known", token: with(map[string]any{"cnf": map[string]any{"kid": "x"}}), want: invalid("confirmation_unknown")},
+		{name: "deny a binding beside another", token: with(map[string]any{"cnf": map[string]any{"jkt": thumb, "kid": "x"}}), want: invalid("confirmation_unknown")},
+		{name: "near_miss an empty binding", token: with(map[string]any{"cnf": map[string]any{}}), want: invalid("confirmation_unknown")},
+		{name: "near_miss a binding that is null", token: func(b *bench) string {
+			c := b.claims(nil)
+			c["cnf"] = nil
+			return b.sign("at+jwt", c)
+		}, want: invalid("confirmation_unknown")},
+		{name: "near_miss a short thumbprint", token: with(map[string]any{"cnf": map[string]any{"jkt": thumb[1:]}}), want: invalid("confirmation_unknown")},
 		{name: "deny without subject", token: with(map[string]any{"sub": nil}), want: invalid("subject_missing")},
 		{name: "deny subject of another type", token: with(map[string]any{"sub": 7}), want: invalid("claim_invalid")},
 		{name: "deny signature of another token", token: func(b *bench) string {
@@ -94,7 +102,7 @@ func TestIAM05(t *testing.T) {
 		{
 			name:   "dependency_killed keys unavailable",
 			change: func(_ *Config, d *Deps) { d.Keys[otherIDP] = deadKeys{} }, token: with(nil),
-			want: outcome{Control: "IAM-05", Code: warder.CodeUnavailable, Reason: "control_unavailable"},
+			want: outcome{Control: "IAM-05", Code: warder.CodeUnavailable, Reason: "issuer_unavailable"},
 		},
 	}
 	for _, tt := range tests {
@@ -120,6 +128,9 @@ func TestIAM05(t *testing.T) {
 }
 
 func good(b *bench) string { return b.mint(issuer.Claims{Audience: filesURI}) }
+
+// thumb has the form of a thumbprint.
+const thumb = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
 
 func with(change map[string]any) func(*bench) string {
 	return func(b *bench) string { return b.sign("at+jwt", b.claims(change)) }
@@ -154,9 +165,9 @@ func TestPrincipal(t *testing.T) {
 	}
 	want := &warder.Principal{
 		Issuer: otherIDP, Subject: "bob", Tenant: "t1", Client: "app", Agent: "agent-1",
-		Actors: []string{"agent-1", "agent-0"}, Scopes: []string{"a", "b"}, Groups: []string{"other/dev"},
+		Actors: []string{"agent-1", "agent-0"}, Chain: []warder.Actor{{Subject: "agent-1"}, {Subject: "agent-0"}}, Scopes: []string{"a", "b"}, Groups: []string{"other/dev"},
 		ACR: "aal2", AMR: []string{"pwd", "otp"}, AuthTime: now.Add(-time.Minute), TokenID: "t-1",
-		NotAfter: now.Add(10 * time.Minute), Transport: "bearer",
+		IssuedAt: now, NotAfter: now.Add(10 * time.Minute), Transport: "bearer",
 	}
 	if diff := cmp.Diff(want, x.Principal); diff != "" {
 		t.Errorf("principal (-want +got):\n%s", diff)

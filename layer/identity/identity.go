@@ -44,6 +44,8 @@ type Deps struct {
 	NonceKeys [][]byte
 	// User names the operating system's user behind the stdio door. Nil asks the operating system.
 	User func() (string, error)
+	// Agents is the registry of agents. Nil: none is registered.
+	Agents Agents
 	// Now is the clock; nil for time.Now.
 	Now func() time.Time
 }
@@ -62,20 +64,36 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if deps.User == nil {
 		deps.User = currentUser
 	}
-	v, err := newVerifier(cfg, deps)
-	if err != nil {
-		return warder.Layer{}, fmt.Errorf("identity: %w", err)
+	if deps.Generation == nil {
+		deps.Generation = func() uint64 { return 0 }
 	}
 	ask := asker{cfg: cfg}
-	return warder.Layer{
+	v, err1 := newVerifier(cfg, deps)
+	certs, err2 := newCertificates(cfg, deps, ask)
+	bound, err3 := newSenderConstraint(cfg, deps, ask)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return warder.Layer{}, fmt.Errorf("identity: %w", err)
+	}
+	layer := warder.Layer{
 		Name: "identity",
 		Connect: []warder.Interceptor{
 			newLocalUser(deps.User),
+			certs,
 			&challenge{ask: ask},
 			newAudience(cfg, deps, v, ask),
+			newLifetime(cfg, deps, ask),
+			bound,
+			newStrongClients(cfg, ask),
+			newNotShared(cfg, ask),
 			&noImplicitTrust{resource: deps.Resource, ask: ask},
+			newDelegation(cfg, deps.Agents),
+			newRegistry(cfg, deps.Agents, deps.Now),
 		},
-	}, nil
+	}
+	if cfg.DPoP.ContentDigest {
+		layer.Request = []warder.Interceptor{&contentDigest{ask: ask}}
+	}
+	return layer, nil
 }
 
 func currentUser() (string, error) {

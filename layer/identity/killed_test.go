@@ -12,7 +12,7 @@ func TestDependencyKilled(t *testing.T) {
 	t.Run("IAM-05 keys cannot be fetched", func(t *testing.T) {
 		t.Parallel()
 		wardertest.Killed(t, "IAM-05", `kind: deny
-reason: control_unavailable
+reason: issuer_unavailable
 status: 503
 doors: http
 forwarded: no

@@ -6,14 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/spiffe"
 )
-
-// maxActors bounds the actor chain of a token (RFC 8693 section 4.1).
-const maxActors = 8
 
 // A refusal says why a token is not accepted. It is an answer, not an error: the token is wrong.
 type refusal struct {
@@ -22,94 +21,204 @@ type refusal struct {
 }
 
 // verifier checks tokens of the configured issuers. It is safe for concurrent use.
-type verifier struct{ issuers map[string]*issuerRule }
+type verifier struct {
+	issuers map[string]*issuerRule
+	opaque  *issuerRule // the one whose tokens say nothing of themselves; nil if there is none
+}
 
 type issuerRule struct {
 	Issuer
 	keys  Keys
+	asks  *introspector // nil unless introspection is on
 	times jose.Times
+}
+
+// A verified is a verified token: its principal, and how long that may be remembered.
+type verified struct {
+	principal *warder.Principal
+	remember  time.Duration // negative: as long as any
 }
 
 func newVerifier(cfg Config, deps Deps) (*verifier, error) {
 	issuers := cfg.accepted()
 	v := &verifier{issuers: make(map[string]*issuerRule, len(issuers))}
 	for _, is := range issuers {
-		keys, err := keysOf(is, deps)
+		r, err := newIssuerRule(is, deps)
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", is.URL, err)
 		}
-		r := &issuerRule{Issuer: is, keys: keys, times: jose.Times{Leeway: is.Leeway, MaxLifetime: is.MaxLifetime}}
-		if r.times.MaxLifetime == 0 {
-			r.times.MaxLifetime = defaultLifetime
-		}
-		if len(r.Algorithms) == 0 {
-			r.Algorithms = defaultAlgorithms()
-		}
-		if len(r.Types) == 0 {
-			r.Types = defaultTypes()
-		}
 		v.issuers[is.URL] = r
+		if r.opaqueTokens() {
+			v.opaque = r
+		}
 	}
 	return v, nil
 }
 
-func keysOf(is Issuer, deps Deps) (Keys, error) {
-	ready, given := deps.Keys[is.URL]
-	switch {
-	case given && is.JWKS == (JWKS{}):
-		return ready, nil
-	case is.JWKS.File != "":
-		return jose.NewSource(jose.FromFile(is.JWKS.File), jose.Refresh{}, deps.Now), nil
-	case is.JWKS.URL != "":
-		if deps.HTTP == nil {
-			return nil, errors.New("jwks.url: no HTTP client to fetch it with")
-		}
-		fetch, err := jose.FromURL(deps.HTTP, is.JWKS.URL)
-		if err != nil {
-			return nil, err
-		}
-		return jose.NewSource(fetch, jose.Refresh{}, deps.Now), nil
-	default:
-		return nil, errors.New("jwks: set file or url")
+func newIssuerRule(is Issuer, deps Deps) (*issuerRule, error) {
+	p := &provider{issuer: is.URL, client: deps.HTTP, now: deps.Now}
+	keys, err := keysOf(is, p, deps)
+	if err != nil {
+		return nil, err
 	}
+	r := &issuerRule{Issuer: is, keys: keys, times: jose.Times{Leeway: is.Leeway}}
+	if !is.trustDomain() {
+		r.times.MaxLifetime = maxLifetime // asks for iat; IAM-03 judges the lifetime
+	}
+	if len(r.Algorithms) == 0 {
+		r.Algorithms = defaultAlgorithms()
+	}
+	if len(r.Types) == 0 {
+		r.Types = defaultTypes()
+		if is.trustDomain() {
+			r.Types = []string{"JWT", "JOSE", ""} // SPIFFE JWT-SVID section 2.3
+		}
+	}
+	if !is.Introspection.On() {
+		return r, nil
+	}
+	r.asks, err = newIntrospector(is, p, deps)
+	return r, err
+}
+
+// opaqueTokens reports whether the issuer is asked about tokens that are no JWTs.
+func (r *issuerRule) opaqueTokens() bool {
+	return r.Introspection.On() && r.Introspection.Tokens != TokensJWT
+}
+
+// keysOf finds where the issuer's keys come from. Nothing is fetched yet: an issuer that cannot be reached
+// stops no start, only its own tokens.
+func keysOf(is Issuer, p *provider, deps Deps) (Keys, error) {
+	refresh := jose.Refresh{MaxStale: is.JWKS.MaxStale}
+	if ready, given := deps.Keys[is.URL]; given && is.JWKS.File == "" && is.JWKS.URL == "" && is.JWKS.WorkloadAPI == "" {
+		return ready, nil
+	}
+	if is.trustDomain() {
+		return trustDomainKeys(is, deps)
+	}
+	if is.JWKS.File != "" {
+		return jose.NewSource(jose.FromFile(is.JWKS.File), refresh, deps.Now), nil
+	}
+	if deps.HTTP == nil {
+		return nil, errors.New("no HTTP client to fetch keys with: set jwks.file")
+	}
+	if is.JWKS.URL == "" {
+		return jose.NewSource(p.fetchKeys, refresh, deps.Now), nil
+	}
+	fetch, err := jose.FromURL(deps.HTTP, is.JWKS.URL)
+	if err != nil {
+		return nil, err
+	}
+	return jose.NewSource(fetch, refresh, deps.Now), nil
 }
 
 // verify returns the principal, or why the token is refused. The error means that nothing could be
-// decided, because the issuer's keys are unavailable.
-func (v *verifier) verify(ctx context.Context, raw, endpoint, resource string, now time.Time) (*warder.Principal, *refusal, error) {
+// decided, because the issuer could not be asked.
+func (v *verifier) verify(ctx context.Context, raw string, sum [32]byte, endpoint, resource string, now time.Time) (verified, *refusal, error) {
+	if strings.Count(raw, ".") != 2 && v.opaque != nil {
+		return v.opaque.introspect(ctx, raw, sum, endpoint, resource, now)
+	}
 	token, err := jose.Parse(raw)
 	if err != nil {
-		return nil, refused(err), nil
+		return verified{}, refused(err), nil
 	}
-	issuer, err := token.Claims.Text("iss")
-	if err != nil {
-		return nil, refused(err), nil
-	}
-	rule, ok := v.issuers[issuer] // exact, as a plain string: RFC 9207 section 2.4
-	if !ok {
-		return nil, &refusal{"issuer_unknown", "issuer is not configured"}, nil
+	rule, ref := v.ruleFor(token.Claims)
+	if ref != nil {
+		return verified{}, ref, nil
 	}
 	key, err := rule.keys.Key(ctx, token.Header.KeyID)
 	switch {
 	case errors.Is(err, jose.ErrUnknownKey):
-		return nil, refused(err), nil
+		return verified{}, refused(err), nil
 	case err != nil:
-		return nil, nil, fmt.Errorf("verify token: %w", err)
+		return verified{}, nil, fmt.Errorf("verify token: %w", err)
 	}
 	if err := token.Verify(key, rule.Algorithms); err != nil {
-		return nil, refused(err), nil
+		return verified{}, refused(err), nil
 	}
 	if err := token.CheckType(rule.Types); err != nil {
-		return nil, refused(err), nil
+		return verified{}, refused(err), nil
 	}
 	if err := token.Claims.CheckTimes(now, rule.times); err != nil {
-		return nil, refused(err), nil
+		return verified{}, refused(err), nil
 	}
 	if r := rule.checkAudience(token.Claims, endpoint, resource); r != nil {
-		return nil, r, nil
+		return verified{}, r, nil
 	}
-	p, r := rule.principal(token.Claims)
-	return p, r, nil
+	p, ref := rule.principal(token.Claims)
+	if ref != nil || rule.asks == nil || rule.Introspection.Tokens == TokensOpaque || rule.Introspection.Tokens == "" {
+		return verified{p, -1}, ref, nil
+	}
+	return rule.stillActive(ctx, raw, sum, p)
+}
+
+// ruleFor finds the issuer that a token says it is from: by iss, exactly, as a plain string (RFC 9207
+// section 2.4), or for a workload by the trust domain of its subject (SPIFFE JWT-SVID section 3).
+func (v *verifier) ruleFor(c jose.Claims) (*issuerRule, *refusal) {
+	issuer, err := c.Text("iss")
+	if err != nil {
+		return nil, refused(err)
+	}
+	if rule, ok := v.issuers[issuer]; ok && !rule.trustDomain() {
+		return rule, nil
+	}
+	subject, err := c.Text("sub")
+	if err != nil {
+		return nil, refused(err)
+	}
+	if domain, ok := spiffe.TrustDomain(subject); ok {
+		if rule, ok := v.issuers[spiffe.Scheme+domain]; ok {
+			return rule, nil
+		}
+	}
+	return nil, &refusal{"issuer_unknown", "issuer is not configured"}
+}
+
+// stillActive asks the issuer about a token that is good by itself.
+func (r *issuerRule) stillActive(ctx context.Context, raw string, sum [32]byte, p *warder.Principal) (verified, *refusal, error) {
+	answer, err := r.asks.ask(ctx, raw, sum)
+	switch {
+	case err != nil:
+		return verified{}, nil, err
+	case answer == nil:
+		return verified{}, &refusal{"token_inactive", "the issuer says that the token is not active"}, nil
+	}
+	if sub, err := answer.Text("sub"); err != nil || sub != "" && sub != p.Subject {
+		return verified{}, &refusal{"token_inactive", "the issuer's answer is about another subject"}, nil
+	}
+	return verified{p, r.Introspection.Cache}, nil, nil
+}
+
+// introspect makes the principal of an opaque token from what its issuer says (RFC 7662 section 2.2). The
+// same rules hold as for a JWT, but for the signature.
+func (r *issuerRule) introspect(ctx context.Context, raw string, sum [32]byte, endpoint, resource string, now time.Time) (verified, *refusal, error) {
+	if len(raw) > jose.MaxToken {
+		return verified{}, &refusal{"token_too_large", ""}, nil
+	}
+	c, err := r.asks.ask(ctx, raw, sum)
+	switch {
+	case err != nil:
+		return verified{}, nil, err
+	case c == nil:
+		return verified{}, &refusal{"token_inactive", "the issuer says that the token is not active"}, nil
+	}
+	if iss, err := c.Text("iss"); err != nil || iss != "" && iss != r.URL {
+		return verified{}, &refusal{"issuer_unknown", "the answer is about a token of another issuer"}, nil
+	}
+	if err := c.CheckTimes(now, jose.Times{Leeway: r.Leeway}); err != nil {
+		return verified{}, refused(err), nil
+	}
+	if ref := r.checkAudience(c, endpoint, resource); ref != nil {
+		return verified{}, ref, nil
+	}
+	p, ref := r.principal(c)
+	if ref != nil {
+		return verified{}, ref, nil
+	}
+	if kind, err := c.Text("token_type"); err != nil || strings.EqualFold(kind, "DPoP") && p.Transport != transportDPoP {
+		return verified{}, &refusal{"confirmation_missing", "the issuer says that the token is bound, but not to which key"}, nil
+	}
+	return verified{p, r.Introspection.Cache}, nil, nil
 }
 
 // checkAudience compares byte by byte: no prefix, no trailing slash, no normal form, no wildcard.
@@ -136,121 +245,6 @@ func (r *issuerRule) checkAudience(c jose.Claims, endpoint, resource string) *re
 		return &refusal{"audience_not_alone", "token names further audiences"}
 	}
 	return nil
-}
-
-// principal makes the principal from verified claims.
-func (r *issuerRule) principal(c jose.Claims) (*warder.Principal, *refusal) {
-	if _, bound := c["cnf"]; bound {
-		// RFC 9449 section 7.1: a sender-constrained token must not be accepted as a bearer token.
-		return nil, &refusal{"proof_required", "token is bound to a key whose possession was not proved"}
-	}
-	p := &warder.Principal{Issuer: r.URL, Transport: "bearer"}
-	var errs [10]error
-	p.Subject, errs[0] = c.Text("sub")
-	p.Tenant, errs[1] = optional(c, r.Claims.Tenant)
-	p.Client, errs[2] = firstText(c, r.Claims.Client, "client_id", "azp")
-	p.Scopes, errs[3] = firstWords(c, r.Claims.Scopes, "scope", "scp")
-	p.Groups, errs[4] = r.groups(c)
-	p.ACR, errs[5] = c.Text("acr")
-	p.AMR, errs[6] = c.List("amr")
-	p.AuthTime, errs[7] = c.Time("auth_time")
-	p.NotAfter, errs[8] = c.Time("exp")
-	p.TokenID, errs[9] = c.Text("jti")
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, refused(err)
-	}
-	if p.Subject == "" {
-		return nil, &refusal{"subject_missing", "token has no subject"}
-	}
-	actors, ref := actorChain(c)
-	if ref != nil {
-		return nil, ref
-	}
-	p.Actors = actors
-	agent, err := optional(c, r.Claims.Agent)
-	if err != nil {
-		return nil, refused(err)
-	}
-	if p.Agent = agent; agent == "" && len(actors) > 0 {
-		p.Agent = actors[0]
-	}
-	return p, nil
-}
-
-func (r *issuerRule) groups(c jose.Claims) ([]string, error) {
-	name := r.Claims.Groups
-	switch name {
-	case "-":
-		return nil, nil
-	case "":
-		name = "groups"
-	}
-	groups, err := c.List(name)
-	if err != nil || r.GroupPrefix == "" {
-		return groups, err
-	}
-	for i, g := range groups {
-		groups[i] = r.GroupPrefix + g
-	}
-	return groups, nil
-}
-
-// actorChain reads nested act claims, nearest actor first.
-func actorChain(c jose.Claims) ([]string, *refusal) {
-	var chain []string
-	for {
-		act, err := c.Object("act")
-		if err != nil {
-			return nil, refused(err)
-		}
-		if act == nil {
-			return chain, nil
-		}
-		sub, err := act.Text("sub")
-		if err != nil || sub == "" {
-			return nil, &refusal{"actor_malformed", "act claim without subject"}
-		}
-		if len(chain) == maxActors {
-			return nil, &refusal{"actor_chain_too_long", ""}
-		}
-		chain = append(chain, sub)
-		c = act
-	}
-}
-
-func optional(c jose.Claims, name string) (string, error) {
-	if name == "" || name == "-" {
-		return "", nil
-	}
-	return c.Text(name)
-}
-
-// firstText reads the configured claim, or the first of the usual ones that is there.
-func firstText(c jose.Claims, configured string, usual ...string) (string, error) {
-	if configured != "" {
-		return optional(c, configured)
-	}
-	for _, name := range usual {
-		if s, err := c.Text(name); err != nil || s != "" {
-			return s, err
-		}
-	}
-	return "", nil
-}
-
-func firstWords(c jose.Claims, configured string, usual ...string) ([]string, error) {
-	if configured == "-" {
-		return nil, nil
-	}
-	if configured != "" {
-		return c.Words(configured)
-	}
-	for _, name := range usual {
-		if w, err := c.Words(name); err != nil || w != nil {
-			return w, err
-		}
-	}
-	return nil, nil
 }
 
 // refused maps an error of the token to a stable reason.
