@@ -85,6 +85,25 @@ func (d Decision) Tell(public string) Decision {
 	return d
 }
 
+// An Obligation is what must be done besides, so that a call that policy permits may pass: it only
+// tightens.
+type Obligation struct {
+	Kind   ObligationKind
+	Value  string // of an approval: who may give it; of acr: the class; of max_age: a duration; otherwise empty
+	Policy string // id of the policy that asks for it, or the control
+}
+
+// An ObligationKind says what must be done.
+type ObligationKind string
+
+// The kinds of obligations.
+const (
+	ObligationApproval ObligationKind = "approval" // a person must approve exactly this call
+	ObligationGrant    ObligationKind = "grant"    // access must have been granted for a while
+	ObligationACR      ObligationKind = "acr"      // the login must be of this class (RFC 9470)
+	ObligationMaxAge   ObligationKind = "max_age"  // the login must not be older (RFC 9470)
+)
+
 // A Severity grades a finding.
 type Severity uint8
 

@@ -87,10 +87,13 @@ type Exchange struct {
 	Purpose   string     // declared purpose of the call; set by identity from the credential or by access from the grant
 	Approval  string     // id of the person's approval of exactly this call; set by access
 	Risk      float64    // score of principal, agent and trace, 0 to 100; set by access
-	Attach    Credential // what the server is shown in place of the caller's credential; set by upstream
-	Question  *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
-	Resume    []byte     // payload of verified state that Warder minted; set by PRT-05
-	Budget    Budget     // set by proxy from configuration
+
+	Obligations []Obligation // what the policies and the risk that allow the call ask for besides; set by access, checked and met there
+
+	Attach   Credential // what the server is shown in place of the caller's credential; set by upstream
+	Question *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
+	Resume   []byte     // payload of verified state that Warder minted; set by PRT-05
+	Budget   Budget     // set by proxy from configuration
 
 	Trail     []Step     // every control that ran, in order; set by the runner
 	Decisions []Decision // every decision that was not a plain pass, and the deciding one; set by the runner
