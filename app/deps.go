@@ -54,12 +54,13 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 			Annotations: s.registry, Sessions: sessionOwners{s.sessions}, Refresher: refresher{definitions},
 			State: s.box, Used: s.used, Limits: wireLimits, Now: a.opt.Now,
 		},
-		identity: id,
-		tools:    tools.Deps{Definitions: definitions, Visibility: visibility},
-		input:    input.Deps{Questions: l},
-		access:   accessDeps,
-		record:   record.Deps{Log: s.trail, ConfigDigest: in.digest},
-		output:   output.Deps{Now: a.opt.Now},
+		identity:  id,
+		tools:     tools.Deps{Definitions: definitions, Visibility: visibility},
+		input:     input.Deps{Questions: l},
+		authority: identity.AuthorityDeps{Uses: identity.NewUses(s.db.State()), Now: a.opt.Now},
+		access:    accessDeps,
+		record:    record.Deps{Log: s.trail, ConfigDigest: in.digest},
+		output:    output.Deps{Now: a.opt.Now},
 	}, nil
 }
 
@@ -77,8 +78,10 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 			r, ok := resources[endpoint]
 			return r, ok
 		},
-		HTTP: safedial.New(safedial.Config{}).Client(fetchTimeout),
-		Now:  a.opt.Now,
+		Replays: a.services.db.Replays(),
+		Agents:  a.services.broker.Agents,
+		HTTP:    safedial.New(safedial.Config{}).Client(fetchTimeout),
+		Now:     a.opt.Now,
 	}
 	if a.services.issuer != nil {
 		set, err := a.services.issuer.Keys()

@@ -26,7 +26,9 @@ import (
 //	identity  who is it                   bearer tokens, the user of a local pipe
 //	tools     is this the vetted tool     approval by digest, visibility
 //	input     is the question harmless    schema, caps, unknown members
+//	authority does the credential cover it  scopes, details, the agent's tools, the login's strength
 //	access    may they, now, for this     policy decides last; nothing rewrites after it
+//	uses      one call less               of a credential that is good for a number of them
 //	record    write it down               durable before the effect, complete at the end
 //	output    is the answer harmless      size, error hygiene, cache scope: first on the way up
 func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
@@ -38,7 +40,9 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 	p.add(identity.New(cfg.Identity, d.identity))
 	p.add(tools.New(cfg.Tools, d.tools))
 	p.add(input.New(cfg.Input, d.input))
+	p.add(identity.NewAuthority(cfg.Identity, d.authority))
 	p.add(access.New(cfg.Access, d.access))
+	p.add(identity.NewUseLimit(d.authority.Uses), nil)
 	p.add(record.New(cfg.Record, d.record))
 	p.add(output.New(cfg.Output, d.output))
 	return p.layers, p.err
@@ -46,15 +50,16 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 
 // deps is what the layers need from outside, gathered in deps.go.
 type deps struct {
-	trace    record.TraceDeps
-	floor    *wire.Floor
-	gateway  gateway.Deps
-	identity identity.Deps
-	tools    tools.Deps
-	input    input.Deps
-	access   access.Deps
-	record   record.Deps
-	output   output.Deps
+	trace     record.TraceDeps
+	floor     *wire.Floor
+	gateway   gateway.Deps
+	identity  identity.Deps
+	tools     tools.Deps
+	input     input.Deps
+	authority identity.AuthorityDeps
+	access    access.Deps
+	record    record.Deps
+	output    output.Deps
 }
 
 // list collects layers and every error of their constructors.

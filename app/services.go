@@ -3,14 +3,17 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/seal"
@@ -24,6 +27,7 @@ import (
 // services outlive every reload of the configuration.
 type services struct {
 	db       *store.DB
+	broker   *broker.Broker
 	registry *registry.Registry
 	trail    *record.Log
 	sessions *proxy.Sessions
@@ -46,7 +50,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 			err = errors.Join(err, s.close(ctx))
 		}
 	}()
-	if s.box, err = openBox(cfg.Data); err != nil {
+	if s.box, err = openBox(ctx, cfg); err != nil {
 		return nil, err
 	}
 	audit := cfg.Record.Dir
@@ -56,7 +60,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if s.trail, err = record.OpenLog(ctx, audit, cfg.Record, opt.Log); err != nil {
 		return nil, fmt.Errorf("audit trail: %w", err)
 	}
-	if s.db, err = store.Open(ctx, filepath.Join(cfg.Data, "warder.db")); err != nil {
+	if s.db, err = store.OpenConfig(ctx, cfg.State.Config, filepath.Join(cfg.Data, "warder.db"), store.WithClock(opt.Now), store.WithLog(opt.Log)); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	s.registry, err = registry.New(ctx, registry.Config{}, registry.Deps{
@@ -64,6 +68,12 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
+	}
+	s.broker, err = broker.New(ctx, broker.Config{}, broker.Deps{
+		State: s.db.State(), Box: s.box, Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log,
+	})
+	if err != nil {
+		return nil, err
 	}
 	if cfg.Identity.LocalIssuer != "" {
 		s.issuer, err = issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer"), Now: opt.Now})
@@ -104,6 +114,9 @@ func (s *services) recordDecision(ctx context.Context, e warder.Event) error {
 // close releases what was opened, in reverse order.
 func (s *services) close(ctx context.Context) error {
 	var errs []error
+	if s.broker != nil {
+		errs = append(errs, s.broker.Close())
+	}
 	if s.registry != nil {
 		errs = append(errs, s.registry.Close())
 	}
@@ -119,11 +132,36 @@ func (s *services) close(ctx context.Context) error {
 // sealKey is the size of the key that seals continuation state.
 const sealKey = 32
 
-// openBox reads the key of sealed state, or makes it on first use.
-func openBox(data string) (*seal.Box, error) {
-	root, err := os.OpenRoot(data)
+// openBox reads the key of sealed state: the configured one, or that of the data folder, which is made on
+// first use.
+func openBox(ctx context.Context, cfg *config.Config) (*seal.Box, error) {
+	key, err := sealKeyOf(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+		return nil, fmt.Errorf("seal key: %w", err)
+	}
+	defer clear(key)
+	box, err := seal.New(key)
+	if err != nil {
+		return nil, fmt.Errorf("seal key: %w", err)
+	}
+	return box, nil
+}
+
+func sealKeyOf(ctx context.Context, cfg *config.Config) ([]byte, error) {
+	if !cfg.State.Key.IsZero() {
+		v, err := cfg.State.Key.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(v.Bytes())))
+		if err != nil || len(key) != sealKey {
+			return nil, fmt.Errorf("state.key: want %d bytes in base64", sealKey)
+		}
+		return key, nil
+	}
+	root, err := os.OpenRoot(cfg.Data)
+	if err != nil {
+		return nil, err
 	}
 	defer root.Close()
 	key, err := root.ReadFile("seal.key")
@@ -132,12 +170,5 @@ func openBox(data string) (*seal.Box, error) {
 		_, _ = rand.Read(key) // never fails since Go 1.24
 		err = root.WriteFile("seal.key", key, 0o600)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("seal key: %w", err)
-	}
-	box, err := seal.New(key)
-	if err != nil {
-		return nil, fmt.Errorf("seal key: %w", err)
-	}
-	return box, nil
+	return key, err
 }

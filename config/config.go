@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	warder "github.com/warder-mcp/warder"
@@ -16,6 +18,7 @@ import (
 	"github.com/warder-mcp/warder/layer/tools"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/proxy/upstream"
+	"github.com/warder-mcp/warder/store"
 )
 
 // A Config is the whole configuration file, in the order of the path.
@@ -26,6 +29,9 @@ type Config struct {
 	// Data is the folder for keys, the database and the audit log, created with mode 0700.
 	// Default: .warder beside the configuration file.
 	Data string `yaml:"data"`
+
+	// State says where Warder keeps what it remembers: in the data folder, or where several gateways share it.
+	State State `yaml:"state"`
 
 	// Listen lists the front doors. Without one, nothing listens.
 	Listen []Listener `yaml:"listen"`
@@ -69,6 +75,29 @@ type Config struct {
 
 	// Admin is what operators see: health, readiness and metrics, and the admin API.
 	Admin Admin `yaml:"admin"`
+}
+
+// A State says where Warder keeps what it remembers.
+type State struct {
+	// Key refers to 32 bytes in base64 with which secrets are sealed before they are stored; gateways that
+	// share state share it. Default: a key of its own in the data folder. Required with postgres.
+	Key secret.Ref `yaml:"key"`
+
+	store.Config `yaml:",inline"`
+}
+
+// Validate reports what makes no sense in the section.
+func (s State) Validate() error {
+	errs := []error{s.Config.Validate()}
+	switch {
+	case !s.Key.IsZero():
+		if err := s.Key.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("key: %w", err))
+		}
+	case s.Shared():
+		errs = append(errs, errors.New("key: gateways that share state need one key"))
+	}
+	return errors.Join(errs...)
 }
 
 // LegacySSE reports whether the front doors open the HTTP+SSE transport of 2024-11-05.
