@@ -32,8 +32,7 @@ type Provider struct {
 	Issuer       string            `yaml:"issuer"`        // issuer identifier; its discovery document must say exactly the same
 	ClientID     string            `yaml:"client_id"`     // the client that the provider knows Warder as
 	ClientSecret secret.Ref        `yaml:"client_secret"` // its secret; leave out for private_key
-	PrivateKey   secret.Ref        `yaml:"private_key"`   // PKCS #8 PEM of a P-256 key for private_key_jwt (RFC 7523), instead of a secret
-	KeyID        string            `yaml:"key_id"`        // kid of the private key as the provider knows it; empty: its RFC 7638 thumbprint
+	PrivateKey   secret.Ref        `yaml:"private_key"`   // PKCS #8 PEM of a P-256 key for private_key_jwt (RFC 7523), instead of a secret; its kid is its RFC 7638 thumbprint
 	Scopes       []string          `yaml:"scopes"`        // scopes to ask for; empty: openid, profile, email, and offline_access where the provider has it
 	Parameters   map[string]string `yaml:"parameters"`    // further parameters of the authorization request, such as access_type: offline for Google
 	Claims       Claims            `yaml:"claims"`        // which claims make the user

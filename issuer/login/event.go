@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 
 	"github.com/warder-mcp/warder"
@@ -37,3 +38,9 @@ func (s *Service) tell(ctx context.Context, e warder.Event) {
 		s.deps.Log.ErrorContext(ctx, "the audit trail cannot be written", slog.Any("error", err))
 	}
 }
+
+func reasonOf(code string) warder.Reason { return warder.Reason(code) }
+
+func attrProvider(p *provider) slog.Attr { return slog.String("provider", p.cfg.Name) }
+
+func attrError(err error) slog.Attr { return slog.Any("error", err) }

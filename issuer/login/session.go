@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-
 	"github.com/warder-mcp/warder/internal/seal"
 	"github.com/warder-mcp/warder/internal/state"
 	"github.com/warder-mcp/warder/issuer"
@@ -26,6 +25,7 @@ const (
 	kindLink     = "login.link"     // a one-time link, by the hash of its secret
 	kindConsent  = "login.consent"  // what a person agreed to; owner: the user, topic: the client
 	kindAnswer   = "login.answer"   // what a person just answered, for the request that asked
+	kindUsed     = "login.used"     // a question that was answered, so that it is not answered twice
 )
 
 const (
@@ -49,14 +49,15 @@ type session struct {
 	For      string      `json:"for,omitempty"` // hash of the request that this login was made for
 
 	// Of a federated login.
-	Refresh  string    `json:"refresh,omitempty"`  // sealed refresh token
-	Hint     string    `json:"hint,omitempty"`     // sealed ID token, for logout at the provider
-	Remote   string    `json:"remote,omitempty"`   // sub at the provider
+	Refresh  string    `json:"refresh,omitempty"`   // sealed refresh token
+	Hint     string    `json:"hint,omitempty"`      // sealed ID token, for logout at the provider
+	Remote   string    `json:"remote,omitempty"`    // sub at the provider
 	RemoteID string    `json:"remote_id,omitempty"` // sid at the provider
-	Checked  time.Time `json:"checked,omitzero"`   // when the provider last said yes
-	Tried    time.Time `json:"tried,omitzero"`     // when it was last asked
+	Checked  time.Time `json:"checked,omitzero"`    // when the provider last said yes
+	Tried    time.Time `json:"tried,omitzero"`      // when it was last asked
 
-	doc state.Doc
+	given *tokens // what the provider just gave, to be sealed
+	doc   state.Doc
 }
 
 // userKey is what documents of a user are found by: the subject is unique for this issuer.
@@ -210,6 +211,9 @@ func (s *Service) enter(w http.ResponseWriter, r *http.Request, ss *session) err
 		}
 	}
 	if err := s.makeRoom(ctx, key); err != nil {
+		return err
+	}
+	if err := s.sealTokens(ss); err != nil {
 		return err
 	}
 	value := newSecret()
