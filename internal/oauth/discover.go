@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/warder-mcp/warder/internal/jose"
 	"github.com/warder-mcp/warder/internal/safedial"
@@ -22,6 +23,10 @@ type Target struct {
 	Scopes   []string // scopes_supported of the resource; nil if it does not say
 	Asked    []string // scopes of the challenge that led here; nil if there were none
 	DPoP     bool     // the resource challenges for DPoP or says that it takes bound tokens only
+
+	// ACR and MaxAge ask for a stronger or fresher login (RFC 9470 section 4). Nil: any.
+	ACR    []string
+	MaxAge *time.Duration
 }
 
 // A Server is an authorization server as its metadata describes it (RFC 8414 section 2). It is

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -87,6 +88,12 @@ func (c *Client) Begin(ctx context.Context, t *Target, reg *Registration, scopes
 	}
 	if slices.Contains(scopes, "offline_access") && slices.Contains(scopes, "openid") {
 		params.Set("prompt", "consent") // OpenID Connect Core section 11
+	}
+	if len(t.ACR) > 0 {
+		params.Set("acr_values", strings.Join(t.ACR, " "))
+	}
+	if t.MaxAge != nil {
+		params.Set("max_age", strconv.FormatInt(int64(*t.MaxAge/time.Second), 10))
 	}
 	if c.proves(t) {
 		params.Set("dpop_jkt", c.cfg.Prover.Thumbprint()) // RFC 9449 section 10: the code is bound too
