@@ -38,7 +38,7 @@ var edges = []struct {
 	{"proxy", []string{"", "wire", "internal"}, "movers know no concrete layer"},
 	{"admin", []string{"", "wire", "internal", "registry"}, "mover"},
 	{"config", []string{"", "wire", "internal", "catalog", "layer", "proxy", "registry", "store", "admin"}, "assembles the Config types"},
-	{"app", []string{"", "wire", "internal", "inspect", "catalog", "sample", "registry", "store", "broker", "layer", "proxy", "admin", "config"}, "the only package that imports everything"},
+	{"app", []string{"", "wire", "internal", "inspect", "catalog", "sample", "registry", "store", "broker", "revocation", "issuer", "layer", "proxy", "admin", "config"}, "the only package that imports everything"},
 	{"cli", []string{"", "wire", "internal", "catalog", "sample", "registry", "store", "layer", "proxy", "admin", "config", "app"}, "edge"},
 	{"cmd", []string{"cli"}, "five lines"},
 	{"docs", []string{"*"}, "generators of the reference"},

@@ -78,10 +78,11 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 			r, ok := resources[endpoint]
 			return r, ok
 		},
-		Replays: a.services.db.Replays(),
-		Agents:  a.services.broker.Agents,
-		HTTP:    safedial.New(safedial.Config{}).Client(fetchTimeout),
-		Now:     a.opt.Now,
+		Replays:    a.services.db.Replays(),
+		Generation: a.services.revoked.Generation,
+		Agents:     a.services.broker.Agents,
+		HTTP:       safedial.New(safedial.Config{}).Client(fetchTimeout),
+		Now:        a.opt.Now,
 	}
 	if a.services.issuer != nil {
 		set, err := a.services.issuer.Keys()

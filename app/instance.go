@@ -66,6 +66,7 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	}
 	in.chain = proxy.NewChain(layers, modes(cfg, a.opt.Now()), in.telemetry).Until(exceptionEnds(cfg))
 	in.gate = proxy.New(cfg.Limits, floor, in.chain, ends, a.services.sessions, a.opt.Log)
+	in.gate.ReviewOn(a.services.revoked.Changed)
 	lister.gate = in.gate
 	in.handler = in.routes(a, ends)
 	if in.operators, err = a.openAdmin(cfg); err != nil {

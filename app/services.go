@@ -21,6 +21,7 @@ import (
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/registry"
+	"github.com/warder-mcp/warder/revocation"
 	"github.com/warder-mcp/warder/store"
 )
 
@@ -28,6 +29,7 @@ import (
 type services struct {
 	db       *store.DB
 	broker   *broker.Broker
+	revoked  *revocation.Set
 	registry *registry.Registry
 	trail    *record.Log
 	sessions *proxy.Sessions
@@ -75,6 +77,10 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if err != nil {
 		return nil, err
 	}
+	s.revoked, err = revocation.New(ctx, revocation.Deps{State: s.db.State(), Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log})
+	if err != nil {
+		return nil, err
+	}
 	if cfg.Identity.LocalIssuer != "" {
 		s.issuer, err = issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer"), Now: opt.Now})
 		if err != nil {
@@ -114,6 +120,9 @@ func (s *services) recordDecision(ctx context.Context, e warder.Event) error {
 // close releases what was opened, in reverse order.
 func (s *services) close(ctx context.Context) error {
 	var errs []error
+	if s.revoked != nil {
+		errs = append(errs, s.revoked.Close())
+	}
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())
 	}
