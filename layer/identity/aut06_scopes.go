@@ -28,7 +28,7 @@ type ScopeRule struct {
 // Control AUT-06; RFC 6750 section 3.1, MCP authorization "Scope Selection Strategy" and "Step-Up
 // Authorization Flow". Phase Request.
 type scopeCheck struct {
-	cfg   Config
+	ask   asker
 	rules map[string][]scopeRule // by server; "" for all
 	short shortage
 }
@@ -47,7 +47,7 @@ type neededScope struct {
 var _ warder.Interceptor = (*scopeCheck)(nil)
 
 func newScopeCheck(cfg Config) *scopeCheck {
-	c := &scopeCheck{cfg: cfg, rules: map[string][]scopeRule{}}
+	c := &scopeCheck{ask: asker{cfg: cfg}, rules: map[string][]scopeRule{}}
 	givers := inclusion(cfg.Implies)
 	for _, r := range cfg.AuthorityConfig.Scopes {
 		if len(r.Methods) == 0 {
@@ -129,13 +129,9 @@ func (c *scopeCheck) refuse(x *warder.Exchange, need []string) warder.Decision {
 			scopes = append(scopes, s)
 		}
 	}
-	return warder.Decision{
-		Verdict: warder.Challenge, Code: warder.CodeInsufficientScope, Reason: "scope_missing",
-		Detail: "the operation needs " + strings.Join(need, " "),
-		Ask: &warder.Ask{
-			Scheme: "Bearer", Error: "insufficient_scope", Scopes: scopes, ResourceMetadata: c.cfg.MetadataURL(x.Endpoint),
-		},
-	}
+	d := c.ask.refuse(x, warder.CodeInsufficientScope, "insufficient_scope", "scope_missing", "the operation needs "+strings.Join(need, " "))
+	d.Ask.Scopes = scopes
+	return d
 }
 
 // maxShort bounds the callers that are remembered for having lacked scopes.

@@ -32,7 +32,8 @@ type AuthorityDeps struct {
 
 // NewAuthority builds the layer "authority": may this credential be used for this at all. It works in
 // phase Request after the arguments have their final form and before policy: REG-01 what the agent may
-// use, AUT-06 scopes, IAM-04 authorization details, IAM-02 strength of the login.
+// use, IAM-03 scopes that name tools, AUT-06 scopes that operations need, IAM-04 authorization details,
+// IAM-02 strength of the login.
 func NewAuthority(cfg Config, deps AuthorityDeps) (warder.Layer, error) {
 	if err := errors.Join(cfg.checkAuthority()...); err != nil {
 		return warder.Layer{}, fmt.Errorf("authority: %w", err)
@@ -44,6 +45,7 @@ func NewAuthority(cfg Config, deps AuthorityDeps) (warder.Layer, error) {
 		Name: "authority",
 		Request: []warder.Interceptor{
 			&agentTools{},
+			newToolScopes(cfg),
 			newScopeCheck(cfg),
 			&details{counted: deps.Uses != nil},
 			newStepUp(cfg, deps.Now),

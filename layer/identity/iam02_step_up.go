@@ -50,7 +50,7 @@ const loginSkew = time.Minute
 // is needed. An attribute that the token lacks is not good enough.
 // Control IAM-02; RFC 9470 sections 3 and 4, RFC 8176. Phase Request.
 type stepUp struct {
-	cfg   Config
+	ask   asker
 	rules []StepUp
 	now   func() time.Time
 }
@@ -58,7 +58,7 @@ type stepUp struct {
 var _ warder.Interceptor = (*stepUp)(nil)
 
 func newStepUp(cfg Config, now func() time.Time) *stepUp {
-	return &stepUp{cfg: cfg, rules: cfg.StepUp, now: now}
+	return &stepUp{ask: asker{cfg: cfg}, rules: cfg.StepUp, now: now}
 }
 
 // Control returns IAM-02.
@@ -129,23 +129,12 @@ func (s *StepUp) lacks(p *warder.Principal, now time.Time) warder.Reason {
 
 // refuse challenges for a stronger login, in words too, for clients that do not know RFC 9470.
 func (s *stepUp) refuse(x *warder.Exchange, r *StepUp, reason warder.Reason) warder.Decision {
-	return warder.Decision{
-		Verdict: warder.Challenge, Code: warder.CodeUnauthenticated, Reason: reason,
-		Detail: "the call needs a stronger or fresher login",
-		Public: r.words(),
-		Ask: &warder.Ask{
-			Scheme: "Bearer", Error: "insufficient_user_authentication", ACR: r.ACR, MaxAge: r.MaxAge,
-			Scopes: s.scopes(x), ResourceMetadata: s.cfg.MetadataURL(x.Endpoint),
-		},
-	}
-}
-
-// scopes are those of the token: the new one should not have fewer.
-func (s *stepUp) scopes(x *warder.Exchange) []string {
+	d := s.ask.refuse(x, warder.CodeUnauthenticated, "insufficient_user_authentication", reason, "the call needs a stronger or fresher login")
+	d.Public, d.Ask.ACR, d.Ask.MaxAge = r.words(), r.ACR, r.MaxAge
 	if len(x.Principal.Scopes) > 0 {
-		return x.Principal.Scopes
+		d.Ask.Scopes = x.Principal.Scopes // the new token should not have fewer
 	}
-	return s.cfg.ScopesSupported
+	return d
 }
 
 func (s *StepUp) words() string {
