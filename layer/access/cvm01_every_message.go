@@ -14,7 +14,11 @@ import (
 // takes effect on the next message of the same connection.
 // Control CVM-01; NIST SP 800-207 section 2.1 tenets 3 and 6. Phase Request, last of the judging
 // controls.
-type everyMessage struct{ deps Deps }
+type everyMessage struct {
+	deps   Deps
+	around *surroundings
+	needed effects // effects whose calls need a grant
+}
 
 var _ warder.Interceptor = (*everyMessage)(nil)
 
@@ -26,16 +30,34 @@ func (e *everyMessage) Intercept(ctx context.Context, x *warder.Exchange) (warde
 	if x.Principal == nil {
 		return warder.Refuse(warder.CodeUnauthenticated, "principal_missing", ""), nil
 	}
-	r := requestOf(x, e.deps.Now())
+	r := e.ask(x)
 	d, err := e.deps.Authorizer.Authorize(ctx, r)
 	if err != nil {
 		return warder.Decision{}, err // the runner denies
 	}
-	if d.Allow {
-		x.Policies = d.Policies
-		return warder.Continue(), nil
+	if !d.Allow {
+		return e.deps.refuse(ctx, x, r, d), nil
 	}
-	return e.deps.refuse(ctx, x, r, d), nil
+	x.Policies = d.Policies
+	if len(d.Obligations) > 0 {
+		x.Obligations = append(x.Obligations[:len(x.Obligations):len(x.Obligations)], d.Obligations...)
+	}
+	if x.Grant != nil && !e.counts(x, &d) {
+		x.Grant = nil // the call needs none: nothing is spent on it
+	}
+	return warder.Continue(), nil
+}
+
+// ask puts the message and its surroundings as a question to policy.
+func (e *everyMessage) ask(x *warder.Exchange) *Request {
+	r := requestOf(x, e.deps.Now())
+	e.around.describe(x, &r.Context)
+	return r
+}
+
+// counts reports whether the grant is why the call may pass.
+func (e *everyMessage) counts(x *warder.Exchange, d *Decision) bool {
+	return x.Grant.Plan != "" || d.Granted || e.needed.has(effectOf(x)) || obliged(d.Obligations, warder.ObligationGrant)
 }
 
 // refuse turns a denial into the decision the client sees.
@@ -83,7 +105,7 @@ func (d Deps) hidden(ctx context.Context, r *Request) bool {
 // comparison.
 // Control CVM-01; design section 3 (CVM-04 deepens it). Phase Response; Complete forgets.
 type reassess struct {
-	deps  Deps
+	*everyMessage
 	every time.Duration
 
 	mu    sync.Mutex
@@ -95,8 +117,8 @@ var (
 	_ warder.Recorder    = (*reassess)(nil)
 )
 
-func newReassess(deps Deps, every time.Duration) *reassess {
-	return &reassess{deps: deps, every: every, asked: map[*warder.Exchange]time.Time{}}
+func newReassess(policy *everyMessage, every time.Duration) *reassess {
+	return &reassess{everyMessage: policy, every: every, asked: map[*warder.Exchange]time.Time{}}
 }
 
 // Control returns CVM-01.
@@ -114,8 +136,7 @@ func (a *reassess) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 	if end := x.Principal.NotAfter; !end.IsZero() && !now.Before(end) {
 		return warder.Refuse(warder.CodeUnauthenticated, "credential_ended", "the credential ended while the answer was streaming"), nil
 	}
-	r := requestOf(x, now)
-	d, err := a.deps.Authorizer.Authorize(ctx, r)
+	d, err := a.deps.Authorizer.Authorize(ctx, a.ask(x))
 	if err != nil {
 		return warder.Decision{}, err // the runner denies
 	}

@@ -79,6 +79,18 @@ func newLayer(tb testing.TB, cfg access.Config, deps access.Deps) warder.Layer {
 	return l
 }
 
+// control returns the first interceptor of a control.
+func control(tb testing.TB, list []warder.Interceptor, id warder.ControlID) warder.Interceptor {
+	tb.Helper()
+	for _, ic := range list {
+		if ic.Control() == id {
+			return ic
+		}
+	}
+	tb.Fatalf("no control %s", id)
+	return nil
+}
+
 type outcome struct {
 	Verdict  warder.Verdict
 	Code     warder.Code
@@ -166,7 +178,7 @@ func TestCVM01(t *testing.T) {
 			if tt.change != nil {
 				tt.change(x)
 			}
-			if diff := cmp.Diff(tt.want, run(t, l.Request[0], x)); diff != "" {
+			if diff := cmp.Diff(tt.want, run(t, control(t, l.Request, "CVM-01"), x)); diff != "" {
 				t.Errorf("outcome (-want +got):\n%s", diff)
 			}
 		})
@@ -175,7 +187,7 @@ func TestCVM01(t *testing.T) {
 		t.Parallel()
 		l := newLayer(t, access.Config{}, access.Deps{Authorizer: engine(t, "")})
 		for _, raw := range []string{callOf(`{}`), `{"jsonrpc":"2.0","id":1,"method":"ping"}`, `{"jsonrpc":"2.0","method":"notifications/initialized"}`} {
-			if got := run(t, l.Request[0], exchange(t, raw)); got.Verdict != warder.Deny {
+			if got := run(t, control(t, l.Request, "CVM-01"), exchange(t, raw)); got.Verdict != warder.Deny {
 				t.Errorf("%s: %+v, want deny", raw, got)
 			}
 		}
@@ -185,13 +197,13 @@ func TestCVM01(t *testing.T) {
 		e := engine(t, policies)
 		l := newLayer(t, access.Config{}, access.Deps{Authorizer: e})
 		x := exchange(t, callOf(`{}`))
-		first := run(t, l.Request[0], x)
+		first := run(t, control(t, l.Request, "CVM-01"), x)
 		if err := e.Reload(access.Config{Inline: strings.Replace(policies, `resource.effect == "read"`, `resource.effect == "write"`, 1)}); err != nil {
 			t.Fatal(err)
 		}
 		second := exchange(t, callOf(`{}`))
 		second.Principal, second.Server, second.Tool = x.Principal, x.Server, x.Tool
-		if diff := cmp.Diff([]outcome{allowed("call"), denied("no_permit")}, []outcome{first, run(t, l.Request[0], second)}); diff != "" {
+		if diff := cmp.Diff([]outcome{allowed("call"), denied("no_permit")}, []outcome{first, run(t, control(t, l.Request, "CVM-01"), second)}); diff != "" {
 			t.Errorf("outcomes (-want +got):\n%s", diff)
 		}
 	})
@@ -202,7 +214,7 @@ func TestCVM01(t *testing.T) {
 			t.Fatal("bad policies were loaded")
 		}
 		l := newLayer(t, access.Config{}, access.Deps{Authorizer: e})
-		if diff := cmp.Diff(allowed("call"), run(t, l.Request[0], exchange(t, callOf(`{}`)))); diff != "" {
+		if diff := cmp.Diff(allowed("call"), run(t, control(t, l.Request, "CVM-01"), exchange(t, callOf(`{}`)))); diff != "" {
 			t.Errorf("outcome (-want +got):\n%s", diff)
 		}
 	})
@@ -210,7 +222,7 @@ func TestCVM01(t *testing.T) {
 		t.Parallel()
 		l := newLayer(t, access.Config{}, access.Deps{Authorizer: dead{}})
 		want := outcome{Code: warder.CodeUnavailable, Reason: "control_unavailable"}
-		if diff := cmp.Diff(want, run(t, l.Request[0], exchange(t, callOf(`{}`)))); diff != "" {
+		if diff := cmp.Diff(want, run(t, control(t, l.Request, "CVM-01"), exchange(t, callOf(`{}`)))); diff != "" {
 			t.Errorf("outcome (-want +got):\n%s", diff)
 		}
 	})
@@ -219,7 +231,7 @@ func TestCVM01(t *testing.T) {
 		l := newLayer(t, access.Config{}, access.Deps{Authorizer: engine(t, policies)})
 		x := exchange(t, callOf(`{}`))
 		x.Tool = &warder.Tool{Effect: warder.EffectWrite}
-		d, err := l.Request[0].Intercept(t.Context(), x)
+		d, err := control(t, l.Request, "CVM-01").Intercept(t.Context(), x)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +266,7 @@ func TestReassess(t *testing.T) {
 		t.Helper()
 		now = now.Add(after)
 		x.Policies = nil
-		if diff := cmp.Diff(want, run(t, l.Response[0], x)); diff != "" {
+		if diff := cmp.Diff(want, run(t, control(t, l.Response, "CVM-01"), x)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		if counted.n != asked {
@@ -362,10 +374,10 @@ func BenchmarkEveryMessage(b *testing.B) {
 	x := exchange(b, callOf(`{"path":"/srv/readme.md","limit":10}`))
 	b.ReportAllocs()
 	for b.Loop() {
-		if d, err := l.Request[0].Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
+		if d, err := control(b, l.Request, "CVM-01").Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
 			b.Fatal(d, err)
 		}
-		if d, err := l.Response[0].Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
+		if d, err := control(b, l.Response, "CVM-01").Intercept(b.Context(), x); err != nil || d.Verdict != warder.Pass {
 			b.Fatal(d, err)
 		}
 	}

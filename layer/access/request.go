@@ -55,6 +55,20 @@ type Context struct {
 	Labels    []string          // data labels met so far
 	Decisions []warder.Decision // decisions so far; their findings count
 	Arguments wire.Value        // arguments object; absent if the action has none
+
+	// Surroundings (control JIT-02). What is empty or nil is not known: a policy that names it fails, which
+	// denies, but for Purpose, Grant and Agent, whose absence is an answer.
+	Zone    string        // place in the network the caller is at
+	Country string        // country of the caller's address
+	Hours   []string      // configured times of the week that it is now
+	Hour    int           // local hour, 0 to 23
+	Weekday string        // local day, "mon" to "sun"; empty where the surroundings were not looked at
+	Posture string        // "compliant", "not_compliant", "stale"
+	Risk    int           // 0 to 100
+	Trust   int           // trust score of the tool, 0 to 100; 0 if unknown
+	Purpose string        // declared purpose
+	Grant   *warder.Grant // what allows the call for a while
+	Agent   *warder.Agent // the registered agent that acts
 }
 
 // A Decision is what policy says.
@@ -64,6 +78,12 @@ type Decision struct {
 	Detail   string        // for operators
 	Policies []string      // ids of the policies that decided
 	Scopes   []string      // every scope the principal would need, if scopes are all that is missing
+
+	// Obligations are what the matching permits ask for besides, all of them together: a further permit
+	// only tightens.
+	Obligations []warder.Obligation
+	// Granted reports that a policy that concerns the request looks at the grant.
+	Granted bool
 }
 
 // streamAction is the action of a connection that only listens: no message asks for anything.

@@ -218,13 +218,14 @@ func (s *set) build(found []int, open bool) *slice {
 		p := s.policies[i]
 		sl.policies = append(sl.policies, p)
 		sl.uses |= p.uses
+		sl.obliges = sl.obliges || len(p.obligations) > 0
 		if !open {
 			sl.args.merge(&p.args)
 		}
 	}
 	sl.args.seal()
 	if open {
-		sl.uses &^= useArguments | useFindings
+		sl.uses &^= useMessage
 	}
 	return sl
 }
@@ -290,6 +291,7 @@ func (s *set) decide(sl *slice, principal, resource *subject, a action, r *acces
 		d.Reason, d.Detail = reasonError, failures(diag)
 	case bool(ok):
 		d.Allow = true
+		sl.oblige(&d, diag)
 	case len(diag.Reasons) > 0:
 		d.Reason = reasonForbidden
 	default:

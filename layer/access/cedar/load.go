@@ -15,6 +15,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 
+	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/layer/access"
 )
 
@@ -26,16 +27,17 @@ const (
 
 // A policy is one loaded policy.
 type policy struct {
-	id     types.PolicyID
-	source types.Position
-	permit bool
-	scopes []string      // of the @scopes annotation: what a principal needs so that this policy can permit
-	final  *cedar.Policy // as written
-	open   *cedar.Policy // without what needs arguments or findings; nil if it then says nothing
-	ast    *ast.Policy
-	mask   uint64 // actions its scope admits
-	uses   uses
-	args   shape
+	id          types.PolicyID
+	source      types.Position
+	permit      bool
+	obligations []warder.Obligation // of a permit
+	scopes      []string            // of the @scopes annotation: what a principal needs so that this policy can permit
+	final       *cedar.Policy       // as written
+	open        *cedar.Policy       // without what needs arguments or findings; nil if it then says nothing
+	ast         *ast.Policy
+	mask        uint64 // actions its scope admits
+	uses        uses
+	args        shape
 }
 
 // readAll reads the policy texts of a configuration, in a stable order.
@@ -148,6 +150,13 @@ func (v *vocabulary) prepare(p *cedar.Policy) (*policy, error) {
 		out.id = types.PolicyID(position(out.source))
 	}
 	out.scopes = strings.Fields(string(notes["scopes"]))
+	var err error
+	if out.obligations, err = obligations(notes, out.permit); err != nil {
+		return nil, fmt.Errorf("%s: policy %q: %w", position(out.source), out.id, err)
+	}
+	for i := range out.obligations {
+		out.obligations[i].Policy = string(out.id)
+	}
 
 	r := reader{schema: v.schema}
 	r.read(tree)

@@ -7,7 +7,7 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 )
 
-// open returns the policy as it can be judged before arguments and findings are known, so that the
+// open returns the policy as it can be judged before arguments, findings and surroundings are known, so that the
 // set of open policies permits whatever the set as written could permit for some arguments:
 //
 //   - a permit keeps the conditions that need neither, and loses the others;
@@ -55,7 +55,7 @@ func disjuncts(n ast.IsNode, out []ast.IsNode) []ast.IsNode {
 	return append(out, n)
 }
 
-// needsMessage reports whether an expression reads arguments or findings.
+// needsMessage reports whether an expression reads arguments, findings or the surroundings of a call.
 func needsMessage(n ast.IsNode) bool {
 	found := false
 	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
@@ -67,7 +67,7 @@ func needsMessage(n ast.IsNode) bool {
 		case ast.NodeTypeHas:
 			arg, attr = n.Arg, n.Value
 		}
-		found = found || arg != nil && isContext(arg) && (attr == attrArguments || attr == attrFindings)
+		found = found || arg != nil && isContext(arg) && useOf(attr)&useMessage != 0
 		return !found
 	})
 	return found

@@ -152,7 +152,7 @@ type reader struct {
 }
 
 // uses are the members of context that a policy names.
-type uses uint16
+type uses uint32
 
 const (
 	useDoor uses = 1 << iota
@@ -162,7 +162,23 @@ const (
 	useLabels
 	useFindings
 	useArguments
+	useZone
+	useCountry
+	useHours
+	useHour
+	useWeekday
+	usePosture
+	useRisk
+	useTrust
+	usePurpose
+	useGrant
+	useAgent
 )
+
+// useMessage are the members that are not known when a definition is shown: they are left out of that
+// decision.
+const useMessage = useArguments | useFindings | useZone | useCountry | useHours | useHour | useWeekday |
+	usePosture | useRisk | useTrust | usePurpose | useGrant | useAgent
 
 func useOf(attr types.String) uses {
 	switch attr {
@@ -180,6 +196,35 @@ func useOf(attr types.String) uses {
 		return useFindings
 	case attrArguments:
 		return useArguments
+	default:
+		return useOfSurroundings(attr)
+	}
+}
+
+func useOfSurroundings(attr types.String) uses {
+	switch attr {
+	case "zone":
+		return useZone
+	case "country":
+		return useCountry
+	case "hours":
+		return useHours
+	case "hour":
+		return useHour
+	case "weekday":
+		return useWeekday
+	case "posture":
+		return usePosture
+	case "risk":
+		return useRisk
+	case "trust":
+		return useTrust
+	case "purpose":
+		return usePurpose
+	case "grant":
+		return useGrant
+	case "agent":
+		return useAgent
 	default:
 		return 0
 	}

@@ -14,6 +14,7 @@ import (
 type slice struct {
 	set      *set
 	policies []*policy
+	obliges  bool // one of the policies asks for something besides
 	open     bool // use the policies as they are without arguments
 	uses     uses
 	args     shape

@@ -30,7 +30,7 @@ func (sl *slice) circumstances(c *access.Context) (types.Record, error) {
 	if sl.uses == 0 {
 		return types.Record{}, nil
 	}
-	m := make(types.RecordMap, 7)
+	m := make(types.RecordMap, 8)
 	if sl.uses&useDoor != 0 {
 		m["door"] = types.String(c.Door)
 	}
@@ -48,6 +48,9 @@ func (sl *slice) circumstances(c *access.Context) (types.Record, error) {
 	}
 	if sl.uses&useFindings != 0 {
 		m[attrFindings] = sl.set.findings(c.Decisions)
+	}
+	if sl.uses&useSurroundings != 0 {
+		sl.surroundings(m, c)
 	}
 	if sl.uses&useArguments != 0 && c.Arguments.Exists() {
 		if c.Arguments.Kind() != '{' {

@@ -1,0 +1,40 @@
+package access
+
+import (
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/rar"
+	"github.com/warder-mcp/warder/wire"
+)
+
+// callsTool reports whether the exchange is a call of a tool; grants, purposes and approvals are about
+// those.
+func callsTool(x *warder.Exchange) bool {
+	return x.Request != nil && x.Request.IsCall() && x.Request.Method == wire.MethodToolsCall
+}
+
+// effectOf is the effect of the tool called; unknown without an approved definition.
+func effectOf(x *warder.Exchange) warder.Effect {
+	if x.Tool == nil {
+		return warder.EffectUnknown
+	}
+	return min(x.Tool.Effect, warder.EffectDestructive)
+}
+
+func serverOf(x *warder.Exchange) string {
+	if x.Server == nil {
+		return ""
+	}
+	return x.Server.Name
+}
+
+// fits judges the arguments of the call by the bounds of a grant.
+func fits(x *warder.Exchange) func(*warder.Grant) bool {
+	return func(g *warder.Grant) bool {
+		return rar.CheckBounds(g.Arguments, wire.At(x.Request, x.Request.Params.Get("arguments"))) == nil
+	}
+}
+
+// require adds an obligation.
+func require(x *warder.Exchange, o warder.Obligation) {
+	x.Obligations = append(x.Obligations[:len(x.Obligations):len(x.Obligations)], o)
+}
