@@ -42,6 +42,7 @@ type ProofRule struct {
 	Now        time.Time     // the moment of the request
 	Window     time.Duration // how far iat may be from Now, both ways; 0: DefaultWindow
 	Nonces     *Nonces       // the proof must carry a nonce of these; nil: any nonce or none
+	Keys       *ProofKeys    // remembers keys between proofs; nil: nothing is remembered
 	Content    *[32]byte     // SHA-256 of the body that content_digest must state; nil: not looked at
 }
 
@@ -75,7 +76,7 @@ func CheckProof(raw string, rule ProofRule) (*Proof, error) {
 	if err != nil {
 		return nil, ErrProofMalformed
 	}
-	key, err := proofKeyOf(head, rule.Algorithms)
+	key, err := rule.Keys.of(head, rule.Algorithms)
 	if err != nil {
 		return nil, err
 	}
@@ -185,4 +186,19 @@ func accepts(algorithms []string, alg string) bool {
 		}
 	}
 	return slices.Contains(algorithms, alg)
+}
+
+// ProofContent returns the content_digest of a proof that was verified before, empty if it states none.
+func ProofContent(raw string) string {
+	_, rest, _ := strings.Cut(raw, ".")
+	body, _, _ := strings.Cut(rest, ".")
+	c, err := parsePart(body)
+	if err != nil {
+		return ""
+	}
+	content, err := Claims(c).Text("content_digest")
+	if err != nil {
+		return ""
+	}
+	return content
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/warder-mcp/warder/internal/bounded"
 )
 
 // A proofKey is the public key that a proof carries.
@@ -21,6 +23,47 @@ type proofKey struct {
 	thumbprint string
 	p256       *ecdsa.PublicKey // the key, if alg is ES256
 	other      Key              // the key of another algorithm
+}
+
+// ProofKeys remembers the keys of proofs by the header they stand in, which a client repeats with every
+// proof: reading them again would cost half as much as the signature. Keys are public. It holds a bounded
+// number and is safe for concurrent use.
+type ProofKeys struct {
+	shards [proofShards]*bounded.Cache[string, *proofKey]
+}
+
+// Bounds of ProofKeys.
+const (
+	proofShards = 32
+	proofKeys   = 512 // per shard, at least
+)
+
+// NewProofKeys returns an empty memory.
+func NewProofKeys() *ProofKeys {
+	k := &ProofKeys{}
+	for i := range k.shards {
+		k.shards[i] = bounded.New[string, *proofKey](proofKeys)
+	}
+	return k
+}
+
+// of reads the header, unless the same one was read before.
+func (k *ProofKeys) of(part string, algorithms []string) (*proofKey, error) {
+	if k == nil {
+		return proofKeyOf(part, algorithms)
+	}
+	shard := k.shards[(part[len(part)/2]^part[len(part)*3/4])%proofShards] // both stand in the coordinates
+	if key, ok := shard.Get(part); ok {
+		if !accepts(algorithms, key.alg) {
+			return nil, fmt.Errorf("%w: algorithm %s", ErrProofKey, key.alg)
+		}
+		return key, nil
+	}
+	key, err := proofKeyOf(part, algorithms)
+	if err == nil {
+		shard.Put(strings.Clone(part), key) // the clone does not keep the rest of the proof
+	}
+	return key, err
 }
 
 // proofKeyOf reads the header of a proof: typ, alg and jwk, and nothing else that matters.

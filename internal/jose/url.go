@@ -15,7 +15,7 @@ var errURL = errors.New("address is not an absolute http or https URL")
 // path as "/".
 func NormalizeURL(s string) (string, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.User != nil || u.Host == "" || u.Opaque != "" {
+	if err != nil || u.User != nil || u.Hostname() == "" || u.Opaque != "" {
 		return "", errURL
 	}
 	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
@@ -71,30 +71,27 @@ func unreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// removeDots is RFC 3986 section 5.2.4.
+// removeDots is RFC 3986 section 5.2.4, for a path that is empty or begins with a slash.
 func removeDots(p string) string {
 	if !strings.Contains(p, "/.") {
 		return p
 	}
-	var out []string
-	parts := strings.Split(p, "/")
-	for i, s := range parts {
-		last := i == len(parts)-1
-		switch {
-		case s == "." && !last, s == ".." && len(out) <= 1 && !last:
-			continue
-		case s == ".":
-			s = ""
-		case s == "..":
+	parts := strings.Split(p, "/") // the first part is empty
+	out := parts[:1]
+	for i, s := range parts[1:] {
+		switch s {
+		case ".":
+		case "..":
 			if len(out) > 1 {
 				out = out[:len(out)-1]
 			}
-			if !last {
-				continue
-			}
-			s = ""
+		default:
+			out = append(out, s)
+			continue
 		}
-		out = append(out, s)
+		if i == len(parts)-2 {
+			out = append(out, "") // what ends in dots names a folder
+		}
 	}
 	return strings.Join(out, "/")
 }

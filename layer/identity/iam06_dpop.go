@@ -27,6 +27,7 @@ type senderConstraint struct {
 	issuers map[string]string // policy of an issuer, where it has its own
 	replays Replays
 	nonces  *jose.Nonces // nil unless proofs must carry one
+	keys    *jose.ProofKeys
 	now     func() time.Time
 	ask     asker
 }
@@ -35,7 +36,7 @@ var _ warder.Interceptor = (*senderConstraint)(nil)
 
 func newSenderConstraint(cfg Config, deps Deps, ask asker) (*senderConstraint, error) {
 	c := &senderConstraint{
-		cfg: cfg.DPoP, issuers: map[string]string{}, replays: deps.Replays, now: deps.Now, ask: ask,
+		cfg: cfg.DPoP, issuers: map[string]string{}, replays: deps.Replays, keys: jose.NewProofKeys(), now: deps.Now, ask: ask,
 	}
 	for _, is := range cfg.accepted() {
 		if is.DPoP != "" {
@@ -125,7 +126,7 @@ func (c *senderConstraint) proof(ctx context.Context, x *warder.Exchange, p *war
 	now, sum := c.now(), jose.TokenSum(token)
 	proof, err := jose.CheckProof(values[0], jose.ProofRule{
 		Method: x.Conn.Method, URL: c.address(x.Conn.Path), TokenSum: &sum, Thumbprint: p.Binding,
-		Algorithms: c.cfg.Algorithms, Now: now, Window: c.cfg.Window, Nonces: c.nonces,
+		Algorithms: c.cfg.Algorithms, Now: now, Window: c.cfg.Window, Nonces: c.nonces, Keys: c.keys,
 	})
 	if err != nil {
 		return c.refused(x, err), nil
