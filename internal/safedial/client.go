@@ -30,7 +30,7 @@ func (d *Dialer) Client(timeout time.Duration) *http.Client {
 			ResponseHeaderTimeout:  timeout,
 		}},
 		CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-			return fmt.Errorf("%w: to %s", ErrRedirect, quote(r.URL.Redacted()))
+			return d.egress.tell(r.Context(), fmt.Errorf("%w: to %s", ErrRedirect, quote(r.URL.Redacted())))
 		},
 	}
 }
@@ -48,7 +48,13 @@ func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			_ = r.Body.Close() // RoundTrippers close the body, also on error
 		}
-		return nil, fmt.Errorf("%w: scheme %s for %s", ErrForbiddenNetwork, quote(r.URL.Scheme), quote(r.URL.Host))
+		return nil, g.dialer.egress.tell(r.Context(), fmt.Errorf("%w: scheme %s for %s", ErrForbiddenNetwork, quote(r.URL.Scheme), quote(r.URL.Host)))
+	}
+	if r.URL.User != nil {
+		if r.Body != nil {
+			_ = r.Body.Close() // as above
+		}
+		return nil, g.dialer.egress.tell(r.Context(), fmt.Errorf("%w: the url holds credentials", ErrForbiddenHost))
 	}
 	return g.next.RoundTrip(r)
 }

@@ -56,6 +56,8 @@ type Config struct {
 	// Dial connects to a literal address that was judged; nil: net.Dialer, which judges the address
 	// once more just before connect(2).
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Refused is told of everything that was not dialled, for the trail; nil: nobody.
+	Refused func(ctx context.Context, r Refusal)
 }
 
 // A Dialer opens connections to judged addresses. It is safe for concurrent use.
@@ -64,11 +66,12 @@ type Dialer struct {
 	resolver Resolver
 	timeout  time.Duration
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	egress   egress
 }
 
 // New returns a dialer for the configuration.
 func New(cfg Config) *Dialer {
-	d := &Dialer{resolver: cfg.Resolver, timeout: cfg.Timeout, dial: cfg.Dial}
+	d := &Dialer{resolver: cfg.Resolver, timeout: cfg.Timeout, dial: cfg.Dial, egress: egress{cfg.Refused}}
 	for _, r := range cfg.Allow {
 		r.Host = fold(r.Host)
 		d.rules = append(d.rules, r)
@@ -90,11 +93,11 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	defer cancel()
 	addrs, rule, err := d.resolve(ctx, network, address)
 	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", quote(address), err)
+		return nil, d.egress.tell(ctx, fmt.Errorf("dial %s: %w", quote(address), err))
 	}
 	conn, err := d.connect(ctx, network, addrs, rule)
 	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", quote(address), err)
+		return nil, d.egress.tell(ctx, fmt.Errorf("dial %s: %w", quote(address), err))
 	}
 	return conn, nil
 }
