@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/warder-mcp/warder/internal/jose"
 )
 
 // A gateway is one Warder process in front of one echo server.
@@ -23,7 +25,8 @@ type gateway struct {
 // A setup is what the gateways of a run differ in.
 type setup struct {
 	policies int
-	effect   string // of the echo tool, as approved
+	effect   string       // of the echo tool, as approved
+	identity *jose.Signer // of a foreign issuer whose tokens are bound to keys; nil: Warder's own tokens
 }
 
 func (g *gateway) target(name string) target {
@@ -58,6 +61,11 @@ func (b *benchmark) gateway(name, url string, s setup) (*gateway, error) {
 	file := filepath.Join(dir, "warder.yaml")
 	if err := os.WriteFile(file, []byte(configuration(dir, listen, admin, url, s)), 0o600); err != nil {
 		return nil, err
+	}
+	if s.identity != nil {
+		if err := prepareIdentity(dir, s.identity); err != nil {
+			return nil, err
+		}
 	}
 	started := time.Now()
 	p, err := start(false, b.warder, "serve", "-c", file, "--log-level", "warn")
@@ -105,20 +113,25 @@ func configuration(dir, listen, admin, url string, s setup) string {
 		fmt.Fprintf(&policies, "    @id(\"p%d\") permit(principal in Warder::Group::\"team%d\", action == Warder::Action::\"tools/call\", resource == Warder::Tool::\"echo/tool%d\") when { context has arguments && context.arguments has a && context.arguments.a == \"x\" };\n", i, i%50, i)
 	}
 	policies.WriteString("    @id(\"eng\") permit(principal in Warder::Group::\"eng\", action, resource);\n")
+	issuers, grants := "", ""
+	if s.identity != nil {
+		issuers = fmt.Sprintf(`, cache_size: 40000, issuers: [{url: "%s", group_prefix: "", jwks: {file: "%s"}, claims: {groups: groups}}]`, identityIssuer, filepath.Join(dir, "idp.json"))
+		grants = "  grants: {require: [read]}\n"
+	}
 	rate := "{per_second: 1000000, burst: 1000000}"
 	return fmt.Sprintf(`version: 1
 data: %s
 listen: [{address: "%s"}]
-identity: {base_url: "http://%s", local_issuer: "http://%s/issuer"}
+identity: {base_url: "http://%s", local_issuer: "http://%s/issuer"%[9]s}
 gateway:
   rates: {peer: %[5]s, principal: %[5]s, client: %[5]s, server: %[5]s, tool: %[5]s}
 access:
-  inline: |
+%[10]s  inline: |
 %[6]sservers: [{name: echo, url: "%[7]s"}]
 limits: {sessions: {per_principal: 20000}}
 output: {volume: {limit: 100GiB, alert: 100GiB}}
 admin: {address: "%[8]s"}
-`, filepath.Join(dir, "data"), listen, listen, listen, rate, policies.String(), url, admin)
+`, filepath.Join(dir, "data"), listen, listen, listen, rate, policies.String(), url, admin, issuers, grants)
 }
 
 // list reads the tools once, as the client will.

@@ -21,6 +21,7 @@ type target struct {
 	addr   string // host:port
 	path   string
 	token  string
+	crowd  *crowd // callers with tokens of their own; nil: token
 	pid    int
 	memory string // URL of the process's runtime counters; empty for the direct way
 }
@@ -41,15 +42,21 @@ type cell struct {
 }
 
 // request builds the HTTP request of one call (2026-07-28).
-func request(t target, id int, text string) []byte {
+func request(t target, id int, text string) ([]byte, error) {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"echo","arguments":{"text":"%s"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}`, id, text)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n", t.path, t.addr)
-	if t.token != "" {
+	if t.crowd != nil {
+		headers, err := t.crowd.headers()
+		if err != nil {
+			return nil, err
+		}
+		b.WriteString(headers)
+	} else if t.token != "" {
 		fmt.Fprintf(&b, "Authorization: Bearer %s\r\n", t.token)
 	}
 	fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
-	return b.Bytes()
+	return b.Bytes(), nil
 }
 
 // textOf makes the message reach the size of the whole body, about.
@@ -171,7 +178,11 @@ func oneConnection(t target, text string, n int, times *[]time.Duration) (failed
 	defer l.close()
 	for i := range n {
 		each := strconv.FormatInt(serial.Add(1), 10) + text // a call repeated without change is a loop (GW-04)
-		took, err := l.call(request(t, i+1, each), []byte(each))
+		var took time.Duration
+		raw, err := request(t, i+1, each)
+		if err == nil {
+			took, err = l.call(raw, []byte(each))
+		}
 		if err != nil {
 			l.close()
 			failed++

@@ -68,7 +68,7 @@ func Root() *cobra.Command {
 	)
 	root.AddCommand(
 		upCommand(), serveCommand(), wrapCommand(), connectCommand(),
-		toolsCommand(), tokenCommand(),
+		toolsCommand(), policyCommand(), tokenCommand(),
 		auditCommand(), explainCommand(), replayCommand(), controlsCommand(), versionCommand(),
 		checkCommand(), configCommand(),
 		sampleCommand(),
