@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +16,10 @@ import (
 type clientMeta struct {
 	registration
 
-	auth         string // how it authenticates
-	config       *ClientConfig
-	keys         jose.Keyring // for private_key_jwt; nil: it has none
-	secretSum    []byte       // SHA-256 of the secret; nil: it has none
-	redirectURIs []string
+	config    *ClientConfig
+	keys      jose.Keyring // for private_key_jwt; nil: it has none
+	secretSum []byte       // SHA-256 of the secret; nil: it has none
+	native    bool         // runs on the user's computer: the port of a loopback redirect may differ
 }
 
 // A registration is client metadata as RFC 7591 section 2 names it; metadata documents use the same
@@ -130,4 +130,94 @@ func checkRedirect(text string, native bool) error {
 	default:
 		return fmt.Errorf("%.80q is neither https nor http on loopback", text)
 	}
+}
+
+// newClient makes a client of checked metadata.
+func (is *Issuer) newClient(r registration, from Source) (*Client, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	loopback := len(r.RedirectURIs) > 0
+	for _, u := range r.RedirectURIs {
+		loopback = loopback && strings.HasPrefix(u, "http://")
+	}
+	c := &Client{
+		ID: r.ID, Name: r.Name, URI: r.URI, Source: from, Loopback: loopback && from != SourceConfig,
+		meta: clientMeta{native: r.Application == "native" || r.Application == "" && loopback},
+	}
+	if r.Secret != "" {
+		sum := sha256.Sum256([]byte(r.Secret))
+		c.meta.secretSum, r.Secret = sum[:], ""
+	}
+	c.meta.registration = r
+	switch {
+	case len(r.KeySet) > 0:
+		set, err := jose.ParseKeySet(r.KeySet)
+		if err != nil {
+			return nil, fmt.Errorf("jwks: %w", err)
+		}
+		c.meta.keys = jose.Static(set)
+	case r.KeySetURI != "":
+		if is.deps.HTTP == nil {
+			return nil, errors.New("jwks_uri: key sets cannot be fetched here")
+		}
+		fetch, err := jose.FromURL(is.deps.HTTP, r.KeySetURI)
+		if err != nil {
+			return nil, fmt.Errorf("jwks_uri: %w", err)
+		}
+		c.meta.keys = jose.NewSource(fetch, jose.Refresh{}, is.deps.Now)
+	}
+	return c, nil
+}
+
+// redirect reports whether the client registered the redirect URI: exactly, or for native clients on
+// loopback with any port (RFC 8252 section 7.3).
+func (c *Client) redirect(text string) bool {
+	if slices.Contains(c.meta.RedirectURIs, text) {
+		return true
+	}
+	if !c.meta.native {
+		return false
+	}
+	asked, ok := withoutPort(text)
+	return ok && slices.ContainsFunc(c.meta.RedirectURIs, func(have string) bool {
+		registered, ok := withoutPort(have)
+		return ok && registered == asked
+	})
+}
+
+// withoutPort is a loopback http URI without its port; false for any other URI.
+func withoutPort(text string) (string, bool) {
+	rest, ok := strings.CutPrefix(text, "http://")
+	if !ok || checkRedirect(text, true) != nil {
+		return "", false
+	}
+	authority, path, slash := strings.Cut(rest, "/")
+	u, err := url.Parse("http://" + authority)
+	if err != nil || !slash || !jose.SecureURL(u) || u.Host != authority {
+		return "", false
+	}
+	return u.Hostname() + "/" + path, true
+}
+
+// confidential reports whether the client proves who it is.
+func (c *Client) confidential() bool { return c.meta.Auth != authNone }
+
+// may reports whether the client may use a grant type.
+func (c *Client) may(grant string) bool { return slices.Contains(c.meta.Grants, grant) }
+
+// narrow refuses what the operator does not let a configured client have. What other clients get is
+// for the person who consents, and for policy.
+func (c *Client) narrow(r Resource, scopes []string) *fault {
+	if k := c.meta.config; k != nil && len(k.Servers) > 0 && !slices.Contains(k.Servers, r.Server) {
+		return refuse(errTarget, "The client may not ask for this resource.").because("server_not_allowed", r.Server)
+	}
+	if k := c.meta.config; k != nil && len(k.Scopes) > 0 {
+		for _, s := range scopes {
+			if !slices.Contains(k.Scopes, s) {
+				return refuse(errScope, "The client may not ask for this scope.").because("scope_not_allowed", cut(s, 80))
+			}
+		}
+	}
+	return nil
 }

@@ -71,7 +71,10 @@ type Issuer struct {
 	base string // path of the URL, without trailing slash
 	keys *Rotation
 
-	limits limiters
+	registration *Registration
+	enterprise   *Enterprise
+	foreign      map[string]*foreign // by issuer identifier
+	limits       limiters
 }
 
 // New opens the authorization server, and makes its first signing key if there is none. [Issuer.Run]
@@ -97,8 +100,23 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Issuer, error) {
 	if err := is.keys.maintain(ctx); err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	is.limits = limiters{address: newLimiter(is.cfg.Limits.PerAddress), client: newLimiter(is.cfg.Limits.PerClient), register: newLimiter(is.cfg.Limits.Register)}
+	if err := is.open(ctx); err != nil {
+		return nil, fmt.Errorf("issuer: %w", err)
+	}
 	return is, nil
+}
+
+// open prepares what the endpoints need.
+func (is *Issuer) open(ctx context.Context) (err error) {
+	is.limits = limiters{
+		address: newLimiter(is.cfg.Limits.PerAddress), client: newLimiter(is.cfg.Limits.PerClient), register: newLimiter(is.cfg.Limits.Register),
+	}
+	is.enterprise = &Enterprise{is: is}
+	if err := is.openForeign(); err != nil {
+		return err
+	}
+	is.registration, err = newRegistration(ctx, is)
+	return err
 }
 
 // newRotation prepares the signing keys.
@@ -198,6 +216,17 @@ func (is *Issuer) Handler() (http.Handler, error) {
 	if err := is.serveMetadata(mux); err != nil {
 		return nil, err
 	}
-	is.handle(mux, http.MethodGet, is.base+"/jwks.json", true, is.serveKeys)
+	post, get := http.MethodPost, http.MethodGet
+	is.handle(mux, get, is.base+"/jwks.json", true, is.serveKeys)
+	is.handle(mux, post, is.base+"/token", true, is.token)
+	is.handle(mux, post, is.base+"/introspect", false, is.introspect)
+	is.handle(mux, post, is.base+"/revoke", false, is.revoke)
+	if is.interactive() {
+		is.handle(mux, get, is.base+"/authorize", false, is.authorize)
+		is.handle(mux, post, is.base+"/par", false, is.push)
+	}
+	if is.describe().Registration != "" {
+		is.handle(mux, post, is.base+"/register", false, is.register)
+	}
 	return mux, nil
 }

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -38,7 +39,9 @@ type Claims struct {
 	Cert     string          // thumbprint of the certificate it is bound to (cnf.x5t#S256, RFC 8705 section 3.1)
 	Purpose  string          // declared purpose
 	Details  []warder.Detail // authorization details (RFC 9396); empty: not narrowed
-	MayAct   string          // the one actor that may exchange the token (RFC 8693 section 4.4); empty: see exchange
+	id       string          // jti; empty: a fresh one
+
+	MayAct string // the one actor that may exchange the token (RFC 8693 section 4.4); empty: see exchange
 }
 
 // accessToken is the claims set of RFC 9068 section 2.2.
@@ -119,7 +122,7 @@ func (is *Issuer) mint(ctx context.Context, c Claims) (raw, id string, err error
 	now := is.deps.Now()
 	t := accessToken{
 		Issuer: is.cfg.URL, Subject: c.Subject, Audience: c.Audience,
-		Issued: now.Unix(), Expires: now.Add(c.TTL).Unix(), ID: rand.Text(),
+		Issued: now.Unix(), Expires: now.Add(c.TTL).Unix(), ID: cmp.Or(c.id, rand.Text()),
 		Client: c.Client, Scope: strings.Join(c.Scopes, " "), Groups: slices.Clone(c.Groups),
 		Tenant: c.Tenant, ACR: c.ACR, AMR: slices.Clone(c.AMR), Session: c.Session,
 		Actor: chain(actors), Purpose: c.Purpose,

@@ -70,9 +70,10 @@ type Question struct {
 	Server      string // its name
 	Scopes      []string
 	Details     []warder.Detail
-	RedirectURI string // where the answer goes
-	Back        string // path and query on this host to come back to once the person has answered
-	Prompt      string // "consent": ask even if the person has consented before; "none": never show a page
+	RedirectURI string    // where the answer goes
+	Back        string    // path and query on this host to come back to once the person has answered
+	Prompt      string    // "consent": ask even if the person has consented before; "none": never show a page
+	Since       time.Time // when the request began: with prompt "consent", an answer given after it is the answer
 }
 
 // A Consent keeps the answers of people (control AUT-05). granted means that this user has consented
