@@ -19,6 +19,7 @@ import (
 
 // path is THE ORDER: requests run down this list, answers run up it.
 //
+//	signer    what goes out is signed     last on the way out; nothing changes what it signed
 //	network   who may connect             TLS, Host, Origin
 //	trace     which trace it belongs to   W3C context, baggage
 //	revision  is it spoken here           the floor and the sunsets
@@ -33,6 +34,7 @@ import (
 //	output    is the answer harmless      size, error hygiene, cache scope: first on the way up
 func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 	var p list
+	p.add(identity.NewSigner(cfg.Identity, identity.SignerDeps{Limits: d.trace.Limits}))
 	p.add(network.New(cfg.Network))
 	p.add(record.NewTrace(cfg.Record, d.trace))
 	p.add(warder.Layer{Name: "revision", Request: []warder.Interceptor{d.floor}}, nil)

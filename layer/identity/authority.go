@@ -20,6 +20,7 @@ type AuthorityConfig struct {
 	Scopes      []ScopeRule         `yaml:"scopes"`       // scopes that operations need
 	Implies     map[string][]string `yaml:"implies"`      // scope to the scopes it includes
 	BroadScopes []string            `yaml:"broad_scopes"` // words that are refused as scopes for being too broad, besides "*", "all", "admin" and the like
+	Signatures  Signatures          `yaml:"signatures"`   // whose messages must be signed, and whose answers are
 }
 
 // AuthorityDeps are what the authority layer needs from outside.
@@ -56,7 +57,7 @@ func NewAuthority(cfg Config, deps AuthorityDeps) (warder.Layer, error) {
 // checkAuthority reports every fault of the configuration.
 func (c Config) checkAuthority() []error {
 	a := c.AuthorityConfig
-	errs := []error{a.Agents.check(), a.Chain.check()}
+	errs := []error{a.Agents.check(), a.Chain.check(), a.Signatures.check()}
 	for i, s := range a.StepUp {
 		if err := s.check(); err != nil {
 			errs = append(errs, fmt.Errorf("step_up[%d]: %w", i, err))

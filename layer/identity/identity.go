@@ -93,6 +93,14 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if cfg.DPoP.ContentDigest {
 		layer.Request = []warder.Interceptor{&contentDigest{ask: ask}}
 	}
+	if cfg.Signatures.on() {
+		signed, err := newSignatures(cfg, deps)
+		if err != nil {
+			return warder.Layer{}, fmt.Errorf("identity: %w", err)
+		}
+		layer.Connect = append(layer.Connect, signedHeaders{signed})
+		layer.Request = append(layer.Request, signedMessage{signed})
+	}
 	return layer, nil
 }
 
