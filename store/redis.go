@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -94,10 +95,16 @@ func (db *DB) UseRedis(ctx context.Context, cfg RedisConfig) error {
 	if !ok {
 		table = &tableReplays{db: db}
 	}
-	db.replays = &redisReplays{
+	r := &redisReplays{
 		db: db, client: client, table: table, window: window{db: db},
 		script: rueidis.NewLuaScript(addScript),
 	}
+	// A server that is used for the first time is marked now, and not by the first client.
+	if _, err := r.Add(ctx, rand.Text(), db.now().Add(time.Second)); err != nil {
+		client.Close()
+		return fmt.Errorf("open redis %s: %w", cfg.Address, err)
+	}
+	db.replays = r
 	return nil
 }
 

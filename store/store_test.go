@@ -15,9 +15,9 @@ import (
 	"github.com/warder-mcp/warder/registry"
 )
 
-func open(tb testing.TB, path string) *DB {
+func open(tb testing.TB, path string, options ...Option) *DB {
 	tb.Helper()
-	db, err := Open(tb.Context(), path)
+	db, err := Open(tb.Context(), path, options...)
 	if err != nil {
 		tb.Fatalf("Open: %v", err)
 	}
