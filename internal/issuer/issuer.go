@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -49,6 +50,8 @@ type Claims struct {
 	Client   string        // OAuth client id; default "warder-local"
 	Agent    string        // acting agent; becomes the act claim (RFC 8693 section 4.1)
 	TTL      time.Duration // zero for DefaultTTL; at most MaxTTL
+
+	More map[string]any // further claims, such as authorization_details; they replace none of the above
 }
 
 // An Issuer mints tokens and serves its metadata. It is safe for concurrent use.
@@ -144,7 +147,19 @@ func (is *Issuer) Mint(c Claims) (string, error) {
 	if c.Agent != "" {
 		t.Actor = &actor{Subject: c.Agent}
 	}
-	return is.signer.Sign("at+jwt", t)
+	if len(c.More) == 0 {
+		return is.signer.Sign("at+jwt", t)
+	}
+	all := maps.Clone(c.More)
+	own, err := json.Marshal(t)
+	if err == nil {
+		err = json.Unmarshal(own, &all)
+	}
+	if err != nil {
+		return "", fmt.Errorf("mint token: %w", err)
+	}
+	all["iat"], all["exp"] = t.Issued, t.Expires // integers, not the floats they were read as
+	return is.signer.Sign("at+jwt", all)
 }
 
 // metadata is the document of RFC 8414 section 2. No grant is offered, so authorization_endpoint and

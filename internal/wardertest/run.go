@@ -252,6 +252,8 @@ func (r *runner) token(subject string) string {
 		Groups, Scopes                   []string
 		Foreign                          bool // signed with another key than the issuer's
 		Tampered                         bool // changed after it was signed
+		Claims                           map[string]any
+		AuthAge                          string `json:"auth_age"` // time since the person logged in
 	}{Subject: subject, Audience: "https://gate.test/mcp/s"}
 	switch spec := r.c.sections["token"]; spec {
 	case "none":
@@ -262,6 +264,16 @@ func (r *runner) token(subject string) string {
 			r.t.Fatalf("token section: %v", err)
 		}
 	}
+	if claims.AuthAge != "" {
+		age, err := time.ParseDuration(claims.AuthAge)
+		if err != nil {
+			r.t.Fatalf("token section: %v", err)
+		}
+		if claims.Claims == nil {
+			claims.Claims = map[string]any{}
+		}
+		claims.Claims["auth_time"] = time.Now().Add(-age).Unix()
+	}
 	is := r.issuer
 	if claims.Foreign {
 		var err error
@@ -271,7 +283,7 @@ func (r *runner) token(subject string) string {
 	}
 	token, err := is.Mint(issuer.Claims{
 		Subject: claims.Subject, Audience: claims.Audience, Groups: claims.Groups, Scopes: claims.Scopes,
-		Client: claims.Client, Agent: claims.Agent,
+		Client: claims.Client, Agent: claims.Agent, More: claims.Claims,
 	})
 	if err != nil {
 		r.t.Fatal(err)

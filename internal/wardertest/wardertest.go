@@ -34,7 +34,8 @@
 // Its sections are all optional:
 //
 //	-- config --         YAML; each top-level key replaces that of the base configuration
-//	-- token --          JSON: subject, audience, groups, scopes, client, agent, foreign, tampered; or none
+//	-- token --          JSON: subject, audience, groups, scopes, client, agent, foreign, tampered, claims
+//	                     (an object of further claims), auth_age (time since the login); or none
 //	-- headers --        HTTP headers; an empty value removes one
 //	-- request --        the message without jsonrpc, id and the _meta members of the revision
 //	-- raw --            the body verbatim, {{meta}} stands for the _meta members of the revision
