@@ -123,6 +123,7 @@ func (c *scopeCheck) Intercept(_ context.Context, x *warder.Exchange) (warder.De
 
 // refuse names all scopes of the operation first, then those the token has already.
 func (c *scopeCheck) refuse(x *warder.Exchange, need []string) warder.Decision {
+	slices.Sort(need)
 	var scopes []string
 	for _, s := range append(need, x.Principal.Scopes...) {
 		if !slices.Contains(scopes, s) && s != "offline_access" {
