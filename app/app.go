@@ -82,6 +82,9 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config) error {
 		a.event(ctx, warder.EventConfig, "rejected", old)
 		return fmt.Errorf("reload: %w", err)
 	}
+	if err := a.services.broker.Reload(brokerConfig(cfg.Access)); err != nil {
+		return fmt.Errorf("reload: %w", errors.Join(err, in.close(ctx)))
+	}
 	a.live.Store(in)
 	a.event(ctx, warder.EventConfig, "reloaded", in)
 	a.work.Go(func() {

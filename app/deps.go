@@ -35,7 +35,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		return nil, fmt.Errorf("policies: %w", err)
 	}
 	in.policies = engine
-	accessDeps := access.Deps{Authorizer: engine, MetadataURL: cfg.Identity.MetadataURL, Now: a.opt.Now}
+	accessDeps := s.decides(access.Deps{Authorizer: engine, MetadataURL: cfg.Identity.MetadataURL, Now: a.opt.Now})
 	visibility, err := access.NewVisibility(accessDeps)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 		Replays:    a.services.db.Replays(),
 		Generation: a.services.revoked.Generation,
 		Agents:     a.services.broker.Agents,
-		HTTP:       safedial.New(safedial.Config{}).Client(fetchTimeout),
+		HTTP:       safedial.New(safedial.Config{Allow: cfg.Identity.DialRules()}).Client(fetchTimeout),
 		Now:        a.opt.Now,
 	}
 	if a.services.issuer != nil {

@@ -71,8 +71,8 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	s.broker, err = broker.New(ctx, broker.Config{}, broker.Deps{
-		State: s.db.State(), Box: s.box, Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log,
+	s.broker, err = broker.New(ctx, brokerConfig(cfg.Access), broker.Deps{
+		State: s.db.State(), Box: s.box, Record: s.trail.AppendWait, Note: s.trail.Append, Now: opt.Now, Log: opt.Log,
 	})
 	if err != nil {
 		return nil, err

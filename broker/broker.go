@@ -20,8 +20,11 @@ type Deps struct {
 	State state.Store // required
 	// Box seals the parameters of calls that wait. Required.
 	Box *seal.Box
-	// Record writes to the audit trail, durably. Required.
+	// Record writes what a person decided to the audit trail, durably. Required.
 	Record func(context.Context, warder.Event) error
+	// Note writes what happened on the path of a call, durably too, but without waiting for more than that;
+	// nil for Record.
+	Note func(context.Context, warder.Event) error
 	// Notify is told of calls that wait for a person, such as by a webhook; it must not block. May be nil.
 	Notify func(Hold)
 	Now    func() time.Time // nil for time.Now
@@ -72,6 +75,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Note == nil {
+		deps.Note = deps.Record
 	}
 	b := &Broker{deps: deps}
 	if err := b.Reload(cfg); err != nil {
@@ -228,6 +234,15 @@ func (b *Broker) put(ctx context.Context, docs ...state.Doc) ([]state.Doc, error
 func (b *Broker) record(ctx context.Context, e warder.Event) error {
 	e.ID, e.Time = warder.NewID(b.deps.Now()), b.deps.Now().UTC()
 	if err := b.deps.Record(ctx, e); err != nil {
+		return fmt.Errorf("write the audit trail: %w", err)
+	}
+	return nil
+}
+
+// note writes an event of the path of a call.
+func (b *Broker) note(ctx context.Context, e warder.Event) error {
+	e.ID, e.Time = warder.NewID(b.deps.Now()), b.deps.Now().UTC()
+	if err := b.deps.Note(ctx, e); err != nil {
 		return fmt.Errorf("write the audit trail: %w", err)
 	}
 	return nil

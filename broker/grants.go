@@ -134,6 +134,15 @@ func (g *Grants) Find(need *Need) *warder.Grant {
 	return &best.rec.Grant
 }
 
+// Lookup is Find for callers that have no Need at hand.
+func (g *Grants) Lookup(p *warder.Principal, server, tool, purpose string, fits func(*warder.Grant) bool) *warder.Grant {
+	need := Need{Principal: p, Server: server, Tool: tool, Purpose: purpose, Fits: fits}
+	return g.Find(&need)
+}
+
+// Age is how long ago the grants were last known to be current.
+func (g *Grants) Age(now time.Time) time.Duration { return g.b.Age(now) }
+
 func (g *Grants) ofGroups(best *grantState, ix *grantIndex, groups []string, need *Need, now time.Time) *grantState {
 	for _, group := range groups {
 		if ix.groups[group] > 0 {
@@ -226,7 +235,7 @@ func (g *Grants) Use(ctx context.Context, used *warder.Grant) error {
 		return fmt.Errorf("use grant %s: %w", used.ID, err)
 	}
 	if r.Status == GrantUsedUp {
-		return g.b.record(ctx, r.event("used_up", subjectEvent(r.Principal), ""))
+		return g.b.note(ctx, r.event("used_up", subjectEvent(r.Principal), ""))
 	}
 	return nil
 }
@@ -308,7 +317,7 @@ func (g *Grants) Approve(ctx context.Context, id string, by Person, channel stri
 		if voted(r.Votes, by) {
 			return "", fmt.Errorf("%w: by the same person", ErrDecided)
 		}
-		r.Votes = append(r.Votes, Vote{by.String(), cut(channel), now})
+		r.Votes = append(r.Votes, Vote{By: by.String(), Channel: cut(channel), At: now})
 		if len(r.Votes) < cfg.Needed {
 			return "seconded", nil
 		}

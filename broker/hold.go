@@ -24,8 +24,8 @@ const (
 
 // A Rule says who decides on a call. Empty fields take the configuration's.
 type Rule struct {
-	Approvers []string // "group:NAME", "issuer|subject" or "*"
-	Needed    int      // how many people must agree
+	All    [][]string // of each list somebody must agree: "group:NAME", "issuer|subject" or "*"; an empty list stands for the configured one
+	Needed int        // how many people must agree
 }
 
 // A Call is what waits for a person: exactly this request of exactly this principal.
@@ -65,7 +65,8 @@ type Hold struct {
 	Risk      float64       `json:"risk"`
 	Urgency   int           `json:"urgency"` // 0 to 100: risk and effect together; orders the queue
 	Exchange  string        `json:"exchange,omitempty"`
-	Approvers []string      `json:"approvers"`
+	Approvers []string      `json:"approvers"` // everybody who may decide
+	All       [][]string    `json:"all"`       // of each list, somebody must agree
 	Needed    int           `json:"needed"`
 	OpenedAt  time.Time     `json:"opened_at"`
 	Expires   time.Time     `json:"expires"`         // a decision must come, or the approval be used, before then

@@ -13,10 +13,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/seal"
 	"github.com/warder-mcp/warder/internal/state"
 )
@@ -32,8 +30,6 @@ var (
 // Holds are the calls that wait for a person. It is safe for concurrent use.
 type Holds struct {
 	b *Broker
-
-	known atomic.Int64 // len(byID), for those who only want to know that it is zero
 
 	mu       sync.Mutex
 	byID     map[string]*holdEntry
@@ -88,33 +84,56 @@ func (h *Holds) find(k callKey, now time.Time) (Hold, bool) {
 	return Hold{}, false
 }
 
-// Approved returns the id of the unused approval of a call, empty if there is none.
-func (h *Holds) Approved(c *Call) string {
-	if hold, ok := h.Find(c); ok && hold.Status == HoldApproved {
-		return hold.ID
+// rule is who decides on a call: somebody of each list.
+func (c *Call) rule(cfg *ApprovalConfig) Rule {
+	r := Rule{Needed: min(maxNeeded, max(c.Rule.Needed, cfg.Needed))}
+	for _, list := range c.Rule.All {
+		if len(list) == 0 {
+			list = orAnyone(cfg.Approvers)
+		}
+		r.All = append(r.All, list)
 	}
-	return ""
+	if len(r.All) == 0 {
+		r.All = [][]string{orAnyone(cfg.Approvers)}
+	}
+	return r
 }
 
-// Waiting reports whether anything of this principal waits or was approved. It spares the hot path the
-// digest of the message.
-func (h *Holds) Waiting(p *warder.Principal) bool {
-	if h.known.Load() == 0 {
+// approvers is everybody a rule names.
+func (r *Rule) approvers() []string {
+	var out []string
+	for _, list := range r.All {
+		for _, a := range list {
+			if !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// agreed reports whether enough people agreed, of each list at least one.
+func (b *holdBody) agreed() bool {
+	if len(b.Votes) < b.Needed {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.byPerson[p.Issuer+"|"+p.Subject]) > 0
+	for i := range b.All {
+		if !slices.ContainsFunc(b.Votes, func(v Vote) bool { return slices.Contains(v.Lists, i) }) {
+			return false
+		}
+	}
+	return true
 }
 
-// rule is who decides on a call.
-func (c *Call) rule(cfg *ApprovalConfig) Rule {
-	r := c.Rule
-	if len(r.Approvers) == 0 {
-		r.Approvers = orAnyone(cfg.Approvers)
+// covers says which lists a person is on.
+func (p Person) covers(all [][]string) []int {
+	var out []int
+	for i, list := range all {
+		if p.may(list) {
+			out = append(out, i)
+		}
 	}
-	r.Needed = min(maxNeeded, max(r.Needed, cfg.Needed))
-	return r
+	return out
 }
 
 // Admit decides whether a further call may be put to people (HIL-02): one caller has a bounded number
@@ -123,7 +142,7 @@ func (c *Call) rule(cfg *ApprovalConfig) Rule {
 // costs nothing. Errors are ErrTooManyPending, ErrTooManyAsked and ErrQueueFull.
 func (h *Holds) Admit(c *Call) error {
 	cfg, now := &h.b.config.Load().Approvals, h.b.deps.Now()
-	person, rule, key := personOf(c.Principal), ruleKey(c.rule(cfg).Approvers), c.key()
+	person, rule, key := personOf(c.Principal), c.ruleKey(cfg), c.key()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, waits := h.find(key, now); waits {
@@ -182,6 +201,11 @@ func (h *Holds) load(person string, now time.Time) (pending, hour int) {
 
 func ruleKey(approvers []string) string { return strings.Join(approvers, "\x1f") }
 
+func (c *Call) ruleKey(cfg *ApprovalConfig) string {
+	r := c.rule(cfg)
+	return ruleKey(r.approvers())
+}
+
 // Open puts a call to people, or finds that it has been put already. Errors are ErrTooLarge and those of
 // store and trail.
 func (h *Holds) Open(ctx context.Context, c *Call) (Hold, error) {
@@ -199,7 +223,7 @@ func (h *Holds) Open(ctx context.Context, c *Call) (Hold, error) {
 			Principal: c.Principal, Agent: c.Agent, Server: c.Server, Tool: c.Tool, Method: c.Method,
 			Digest: hex.EncodeToString(c.Digest[:]), Context: hex.EncodeToString(c.Context[:]),
 			Effect: c.Effect, Purpose: c.Purpose, Risk: c.Risk, Urgency: urgency(c), Exchange: c.Exchange,
-			Approvers: rule.Approvers, Needed: rule.Needed, OpenedAt: now, Expires: now.Add(cfg.Timeout),
+			Approvers: rule.approvers(), All: rule.All, Needed: rule.Needed, OpenedAt: now, Expires: now.Add(cfg.Timeout),
 		},
 		Keep: now.Add(cfg.Timeout + cfg.Retention),
 	}
@@ -208,7 +232,7 @@ func (h *Holds) Open(ctx context.Context, c *Call) (Hold, error) {
 	if err != nil {
 		return Hold{}, fmt.Errorf("hold: %w", err)
 	}
-	if err := h.b.record(ctx, body.event("opened", subjectEvent(c.Principal), "")); err != nil {
+	if err := h.b.note(ctx, body.event("opened", subjectEvent(c.Principal), "")); err != nil {
 		return Hold{}, err
 	}
 	d, err := body.doc(0)
@@ -257,8 +281,8 @@ func (h *Holds) Decide(ctx context.Context, in HoldDecision) (Hold, error) {
 		word := "seconded"
 		b.Comment = cut(in.Comment)
 		if in.Approve {
-			b.Votes = append(b.Votes, Vote{in.By.String(), cut(in.Channel), now})
-			if len(b.Votes) >= b.Needed {
+			b.Votes = append(b.Votes, Vote{By: in.By.String(), Channel: cut(in.Channel), At: now, Lists: in.By.covers(b.All)})
+			if b.agreed() {
 				word, b.Status, b.DecidedAt, b.Expires = "approved", HoldApproved, now, now.Add(cfg.UseWithin)
 				b.Keep = b.Expires.Add(cfg.Retention)
 			}
@@ -290,7 +314,7 @@ func (h *Holds) Consume(ctx context.Context, id string, c *Call) (Hold, error) {
 	if err != nil {
 		return hold, fmt.Errorf("use approval %s: %w", id, err)
 	}
-	return hold, h.b.record(ctx, hold.event("used", subjectEvent(hold.Principal), ""))
+	return hold, h.b.note(ctx, hold.event("used", subjectEvent(hold.Principal), ""))
 }
 
 // change is compare-and-swap on one hold.
@@ -475,7 +499,6 @@ func (h *Holds) apply(d *state.Doc) {
 	if e == nil {
 		e = &holdEntry{}
 		h.byID[d.ID] = e
-		h.known.Add(1)
 	} else {
 		close(e.changed)
 	}
@@ -494,7 +517,6 @@ func (h *Holds) apply(d *state.Doc) {
 // forget removes a hold from the snapshot. The caller holds the lock.
 func (h *Holds) forget(e *holdEntry) {
 	delete(h.byID, e.hold.ID)
-	h.known.Add(-1)
 	if key, ok := e.hold.key(); ok && h.byCall[key] == e {
 		delete(h.byCall, key)
 	}
@@ -537,7 +559,7 @@ func (h *Holds) expire(ctx context.Context) {
 		case errors.Is(err, ErrDecided), errors.Is(err, ErrNotFound):
 			continue // another replica was faster
 		case err == nil:
-			err = h.b.record(ctx, hold.event("timeout", nil, ""))
+			err = h.b.note(ctx, hold.event("timeout", nil, ""))
 		}
 		if err != nil {
 			h.b.deps.Log.ErrorContext(ctx, "a call that nobody decided on cannot be closed", slog.String("hold", id), slog.Any("error", err))

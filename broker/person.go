@@ -57,6 +57,7 @@ type Vote struct {
 	By      string    `json:"by"` // issuer, "|", subject
 	Channel string    `json:"channel"`
 	At      time.Time `json:"at"`
+	Lists   []int     `json:"lists,omitempty"` // which lists of approvers the person is on; calls that wait only
 }
 
 func voted(votes []Vote, p Person) bool {

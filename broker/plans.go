@@ -130,7 +130,7 @@ func (p *Plans) Approve(ctx context.Context, id string, by Person, channel strin
 		if voted(r.Votes, by) {
 			return nil, fmt.Errorf("%w: by the same person", ErrDecided)
 		}
-		r.Votes = append(r.Votes, Vote{by.String(), cut(channel), now})
+		r.Votes = append(r.Votes, Vote{By: by.String(), Channel: cut(channel), At: now})
 		if len(r.Votes) < cfg.Needed {
 			return nil, p.b.record(ctx, r.event("plan_seconded", eventPrincipal(by), ""))
 		}
@@ -271,13 +271,13 @@ func (p *Plans) Settle(ctx context.Context, g *warder.Grant, success bool) error
 		}
 		if r.At == len(r.Steps) {
 			r.Status = PlanDone
-			return nil, p.b.record(ctx, r.event("plan_done", subjectEvent(r.Principal), ""))
+			return nil, p.b.note(ctx, r.event("plan_done", subjectEvent(r.Principal), ""))
 		}
 		next, err := r.grantNext(now)
 		if err != nil {
 			return nil, err
 		}
-		return []state.Doc{next}, p.b.record(ctx, r.event("plan_step", subjectEvent(r.Principal), ""))
+		return []state.Doc{next}, p.b.note(ctx, r.event("plan_step", subjectEvent(r.Principal), ""))
 	})
 	if errors.Is(err, errSettled) {
 		return nil
@@ -291,7 +291,7 @@ var errSettled = errors.New("settled already")
 func (p *Plans) again(ctx context.Context, r *PlanRecord, now time.Time) ([]state.Doc, error) {
 	if r.Failures++; r.Failures >= maxFailures {
 		r.Status = PlanFailed
-		return nil, p.b.record(ctx, r.event("plan_failed", subjectEvent(r.Principal), ""))
+		return nil, p.b.note(ctx, r.event("plan_failed", subjectEvent(r.Principal), ""))
 	}
 	failures := r.Failures
 	r.At--
@@ -300,7 +300,7 @@ func (p *Plans) again(ctx context.Context, r *PlanRecord, now time.Time) ([]stat
 	if err != nil {
 		return nil, err
 	}
-	return []state.Doc{d}, p.b.record(ctx, r.event("plan_retry", subjectEvent(r.Principal), ""))
+	return []state.Doc{d}, p.b.note(ctx, r.event("plan_retry", subjectEvent(r.Principal), ""))
 }
 
 // grantNext moves on one step and makes its grant.

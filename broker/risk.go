@@ -181,6 +181,11 @@ func (r *Risk) Signal(signal Signal, about ...Risky) {
 	}
 }
 
+// Note raises the scores of a call's principal, agent and trace.
+func (r *Risk) Note(signal string, p *warder.Principal, trace [16]byte) {
+	r.Signal(Signal(signal), About(p, trace)...)
+}
+
 // add raises one score and says whether the others should be told: it passed the configured score, and
 // rose by a tenth of the scale since they last were.
 func (r *Risk) add(w who, points float64, now int64, share float64) (after float64, tell bool) {

@@ -118,6 +118,9 @@ func switches() map[string]toggle {
 		"identity.Issuer workload":        {},
 		"identity.Issuer bearer_clients":  {control: "IAM-01", means: "accepts bearer tokens of clients that act for themselves"},
 		"identity.Issuer private_network": {control: "AUT-08", means: "lets Warder reach an issuer at a private address"},
+		"access.Purpose escalate":         {control: "JIT-03", means: "asks a person about calls that do not fit the stated purpose, instead of refusing them"},
+		"access.GrantConfig self":         {control: "JIT-01", means: "lets people approve the grants they asked for"},
+		"access.ApprovalConfig self":      {control: "HIL-01", means: "lets callers approve their own calls"},
 		"tools.Config trust": {
 			control: "TDP-04", means: "approves definitions as they are first seen",
 			weak: func(v reflect.Value) bool { return v.String() == string(tools.TrustFirstUse) },

@@ -105,8 +105,6 @@ var (
 
 // Holds are the calls that wait for a person. It is safe for concurrent use.
 type Holds interface {
-	// Waiting reports, cheaply, whether anything of the principal waits or was approved.
-	Waiting(p *warder.Principal) bool
 	// Find answers from memory.
 	Find(c *Pending) Held
 	// Admit decides whether the call may be put to people; ErrFlood if too many were.
