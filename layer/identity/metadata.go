@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/rar"
 )
 
 // endpointName is what a server or group may be called.
@@ -20,6 +21,11 @@ type metadata struct {
 	Scopes   []string `json:"scopes_supported,omitempty"`
 	Methods  []string `json:"bearer_methods_supported"`
 	Name     string   `json:"resource_name,omitempty"`
+	Docs     string   `json:"resource_documentation,omitempty"`
+	Details  []string `json:"authorization_details_types_supported"`                // RFC 9396 section 10
+	Proofs   []string `json:"dpop_signing_alg_values_supported"`                    // RFC 9449 section 5.1
+	DPoPOnly bool     `json:"dpop_bound_access_tokens_required,omitempty"`          // where policy requires bound tokens
+	MTLS     bool     `json:"tls_client_certificate_bound_access_tokens,omitempty"` // RFC 8705 section 3.3
 }
 
 // Metadata serves the protected-resource metadata (RFC 9728) of every endpoint, at
@@ -77,9 +83,14 @@ func (h *metadataHandler) write(w http.ResponseWriter, r *http.Request, resource
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	doc := metadata{Resource: resource, Scopes: h.cfg.ScopesSupported, Methods: []string{"header"}, Name: name}
+	doc := metadata{
+		Resource: resource, Scopes: h.cfg.ScopesSupported, Methods: []string{"header"}, Name: name, Docs: h.cfg.Documentation,
+		Details: []string{rar.Type}, Proofs: asker{cfg: h.cfg}.algorithms(), DPoPOnly: h.cfg.boundOnly(name), MTLS: len(h.cfg.Clients.Certificates) > 0,
+	}
 	for _, is := range h.cfg.accepted() {
-		doc.Issuers = append(doc.Issuers, is.URL)
+		if !is.trustDomain() { // a trust domain has no authorization server to ask
+			doc.Issuers = append(doc.Issuers, is.URL)
+		}
 	}
 	body, err := json.Marshal(doc)
 	if err != nil {
