@@ -159,7 +159,9 @@ func (a *API) serving(o *operation) http.Handler {
 		out, c, err := a.serve(w, r, o)
 		if err != nil {
 			p := problemOf(err, r.Header.Get("If-Match") != "")
-			if p.Status >= http.StatusInternalServerError {
+			if p.Status == http.StatusInternalServerError || p.Status == http.StatusServiceUnavailable {
+				fresh := *p // shared ones are not changed
+				p = &fresh
 				p.ID = warder.NewID(a.deps.Now())
 				a.deps.Log.ErrorContext(r.Context(), "admin operation", slog.String("operation", o.id), slog.String("id", p.ID), slog.Any("error", err))
 			}

@@ -68,9 +68,9 @@ func Root() *cobra.Command {
 	)
 	root.AddCommand(
 		upCommand(), serveCommand(), wrapCommand(), connectCommand(),
-		toolsCommand(), policyCommand(), tokenCommand(),
-		auditCommand(), explainCommand(), replayCommand(), controlsCommand(), versionCommand(),
-		checkCommand(), configCommand(),
+		toolsCommand(), policyCommand(), grantCommand(), approvalsCommand(), revokeCommand(), agentCommand(), sessionsCommand(), tokenCommand(),
+		statusCommand(), auditCommand(), explainCommand(), replayCommand(), controlsCommand(), versionCommand(),
+		loginCommand(), logoutCommand(), adminCommand(), keysCommand(), checkCommand(), configCommand(),
 		sampleCommand(),
 	)
 	return root
