@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/servicetest"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -43,6 +44,21 @@ func define(server, name, text string, seen time.Time) registry.Definition {
 }
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 123_000_000, time.UTC)
+
+// onEach runs a test with SQLite and with PostgreSQL. Every call of open opens the same database again.
+func onEach(t *testing.T, test func(t *testing.T, open func() *DB)) {
+	t.Helper()
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		path := file(t)
+		test(t, func() *DB { return open(t, path) })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		dsn := servicetest.Postgres(t)
+		test(t, func() *DB { return openPostgres(t, dsn) })
+	})
+}
 
 func TestOpenCreatesPrivateFiles(t *testing.T) {
 	t.Parallel()
@@ -189,8 +205,12 @@ func damagePage(t *testing.T, path string) {
 
 func TestRegistryRoundTrip(t *testing.T) {
 	t.Parallel()
-	path := file(t)
-	r := open(t, path).Registry()
+	onEach(t, checkRegistryRoundTrip)
+}
+
+func checkRegistryRoundTrip(t *testing.T, open func() *DB) {
+	t.Helper()
+	r := open().Registry()
 	a, b := define("notes", "search", "one", noon), define("notes", "search", "two", noon.Add(time.Hour))
 	other := define("other", "search", "one", noon)
 	unknown, err := r.Sight(t.Context(), []registry.Definition{a, b, other}, 10)
@@ -215,7 +235,7 @@ func TestRegistryRoundTrip(t *testing.T) {
 	a.LastSeen = again.LastSeen
 	approval.Canonical = a.Canonical
 
-	r = open(t, path).Registry() // another process
+	r = open().Registry() // another process
 	definitions, err := r.Definitions(t.Context(), "notes")
 	if diff := cmp.Diff([]registry.Definition{a, b}, definitions); err != nil || diff != "" {
 		t.Errorf("Definitions: %v, mismatch (-want +got):\n%s", err, diff)
@@ -234,7 +254,12 @@ func TestRegistryRoundTrip(t *testing.T) {
 
 func TestDecide(t *testing.T) {
 	t.Parallel()
-	r := open(t, file(t)).Registry()
+	onEach(t, checkDecide)
+}
+
+func checkDecide(t *testing.T, open func() *DB) {
+	t.Helper()
+	r := open().Registry()
 	a, b := define("s", "t", "one", noon), define("s", "t", "two", noon)
 	other := define("s", "u", "one", noon)
 	if _, err := r.Sight(t.Context(), []registry.Definition{a, b, other}, 10); err != nil {
@@ -290,7 +315,12 @@ func states(t *testing.T, r *Registry) map[registry.Key]warder.State {
 
 func TestPin(t *testing.T) {
 	t.Parallel()
-	r := open(t, file(t)).Registry()
+	onEach(t, checkPin)
+}
+
+func checkPin(t *testing.T, open func() *DB) {
+	t.Helper()
+	r := open().Registry()
 	a, changed, b := define("s", "a", "one", noon), define("s", "a", "two", noon), define("s", "b", "one", noon)
 	pinned, err := r.Pin(t.Context(), []registry.Definition{a, changed, b}, "first_use", noon)
 	if diff := cmp.Diff([]registry.Key{a.Key, b.Key}, pinned); err != nil || diff != "" {
@@ -307,7 +337,12 @@ func TestPin(t *testing.T) {
 
 func TestSightForgetsTheUndecided(t *testing.T) {
 	t.Parallel()
-	r := open(t, file(t)).Registry()
+	onEach(t, checkSightForgetsTheUndecided)
+}
+
+func checkSightForgetsTheUndecided(t *testing.T, open func() *DB) {
+	t.Helper()
+	r := open().Registry()
 	approved := define("s", "kept", "one", noon.Add(-time.Hour))
 	elsewhere := define("other", "kept", "one", noon.Add(-time.Hour))
 	if _, err := r.Sight(t.Context(), []registry.Definition{approved, elsewhere}, 5); err != nil {
