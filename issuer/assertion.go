@@ -27,10 +27,7 @@ func (is *Issuer) bearerAssertion(ctx context.Context, who *caller, p parameters
 		return nil, refuse(errUnauthorized, "The client may not use this grant type.").because("workload_unknown", "")
 	}
 	if _, f := is.workloadToken(ctx, k, p["assertion"]); f != nil {
-		if f.code == errClient {
-			f.code = errGrant
-		}
-		return nil, f
+		return nil, f.as(errGrant)
 	}
 	a, f := is.awardClient(who, p)
 	if f != nil {

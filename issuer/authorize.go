@@ -154,6 +154,9 @@ func (is *Issuer) login(w http.ResponseWriter, r *http.Request, q *request, back
 	need := Need{ACR: q.ACR, Back: back}
 	// Whoever logged in after the request began has logged in for it, so coming back ends the asking.
 	since := now.Sub(q.Started)
+	if since >= time.Second {
+		since += time.Second // times of logins may be whole seconds
+	}
 	switch {
 	case slices.Contains(q.Prompts, "login"), slices.Contains(q.Prompts, "select_account"):
 		need.MaxAge = new(since)

@@ -180,8 +180,7 @@ func (is *Issuer) workloadToken(ctx context.Context, k *ClientConfig, raw string
 	t := is.foreign[k.Workload.Issuer]
 	token, f := t.verify(ctx, raw, is.deps.Now())
 	if f != nil {
-		f.code = errClient
-		return nil, f
+		return nil, f.as(errClient)
 	}
 	subject, err1 := token.Claims.Text("sub")
 	audience, err2 := token.Claims.List("aud")

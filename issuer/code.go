@@ -125,13 +125,12 @@ func (is *Issuer) fits(doc *codeDoc, who *caller, p parameters, now time.Time) *
 // awardUser is what the code gives: an access token, and a family of refresh tokens if the client may
 // have one.
 func (is *Issuer) awardUser(ctx context.Context, doc *codeDoc, who *caller, p parameters, now time.Time) (*award, *fault) {
-	resource, f := is.permitted(&doc.User, &doc.Request)
-	if f != nil {
-		f.code = errGrant
+	if f := is.alive(ctx, &doc.User); f != nil {
 		return nil, f
 	}
-	if f := is.alive(ctx, doc.User.Session); f != nil {
-		return nil, f
+	resource, f := is.permitted(&doc.User, &doc.Request)
+	if f != nil {
+		return nil, f.as(errGrant)
 	}
 	m := &family{
 		Client: who.client.ID, User: doc.User, Resource: resource.URI, Scopes: doc.Request.Scopes, Details: doc.Request.Details,

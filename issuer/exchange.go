@@ -252,10 +252,7 @@ func (is *Issuer) actor(ctx context.Context, who *caller, p parameters) (string,
 	if k := who.client.meta.config; k.Workload != (WorkloadConfig{}) {
 		if issuer, err := jose.AssertionClient(raw); err == nil && issuer == k.Workload.Issuer {
 			_, f := is.workloadToken(ctx, k, raw)
-			if f != nil {
-				f.code = errGrant
-			}
-			return who.client.ID, f
+			return who.client.ID, f.as(errGrant)
 		}
 	}
 	s, f := is.verify(ctx, raw)

@@ -75,6 +75,14 @@ func (f *fault) because(reason warder.Reason, detail string) *fault {
 	return f
 }
 
+// as changes the code of a refusal; a fault of a dependency stays what it is.
+func (f *fault) as(code string) *fault {
+	if f != nil && f.err == nil {
+		f.code = code
+	}
+	return f
+}
+
 // undecided is the fault of a dependency that could not answer: fail closed.
 func undecided(err error) *fault {
 	return &fault{code: errUnavailable, public: "The server cannot decide this now.", reason: "unavailable", status: http.StatusServiceUnavailable, err: err}

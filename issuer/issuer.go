@@ -52,9 +52,11 @@ type Deps struct {
 	KMS       *http.Client      // for the key management system; nil: HTTP
 	Nonces    *jose.Nonces      // proofs of possession must carry a nonce of these (RFC 9449 section 8); nil: none is asked for
 
-	Revoke  func(context.Context, Revocation) error                    // nil: what was issued cannot be revoked, so asking for it fails
-	Revoked func(*warder.Principal) bool                               // nil: nothing is
-	Session func(ctx context.Context, id string) (alive bool, _ error) // whether a login session lasts, asked at each refresh; nil: not asked
+	Revoke  func(context.Context, Revocation) error // nil: what was issued cannot be revoked, so asking for it fails
+	Revoked func(*warder.Principal) bool            // nil: nothing is
+	// Session returns the person of a login session as it is now, nil when it has ended. It is asked at each
+	// code and refresh; nil: not asked.
+	Session func(ctx context.Context, id string) (*User, error)
 
 	Mode        func(warder.ControlID) Mode                                     // nil: every control is enforced
 	Peer        func(*http.Request) string                                      // address of the client, without port; nil: the connection's

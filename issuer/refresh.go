@@ -101,13 +101,12 @@ func (is *Issuer) refresh(ctx context.Context, who *caller, p parameters) (*awar
 		return nil, f
 	}
 	now := is.deps.Now()
-	resource, f := is.permitted(&m.User, &request{Client: m.Client, Resource: m.Resource})
-	if f != nil {
-		f.code = errGrant
+	if f := is.alive(ctx, &m.User); f != nil {
 		return nil, f
 	}
-	if f := is.alive(ctx, m.User.Session); f != nil {
-		return nil, f
+	resource, f := is.permitted(&m.User, &request{Client: m.Client, Resource: m.Resource})
+	if f != nil {
+		return nil, f.as(errGrant)
 	}
 	a, f := is.awardFamily(m, resource, p)
 	if f != nil {
@@ -198,18 +197,19 @@ func (is *Issuer) narrowed(text string, granted []string, r Resource) ([]string,
 	return want, nil
 }
 
-// alive refuses when the login session has ended.
-func (is *Issuer) alive(ctx context.Context, session string) *fault {
-	if is.deps.Session == nil || session == "" {
+// alive refuses when the login session has ended, and takes over what has changed about the person.
+func (is *Issuer) alive(ctx context.Context, u *User) *fault {
+	if is.deps.Session == nil || u.Session == "" {
 		return nil
 	}
-	alive, err := is.deps.Session(ctx, session)
+	fresh, err := is.deps.Session(ctx, u.Session)
 	if err != nil {
 		return undecided(err)
 	}
-	if !alive {
+	if fresh == nil || fresh.Subject != u.Subject {
 		return refuse(errGrant, "The login has ended.").because("session_ended", "")
 	}
+	u.Groups, u.Tenant = fresh.Groups, fresh.Tenant
 	return nil
 }
 
