@@ -28,13 +28,13 @@ const Scheme = "spiffe://"
 // errID reports a certificate that is no X.509-SVID.
 var errID = errors.New("certificate names no SPIFFE id")
 
-// TrustDomain returns the trust domain of a SPIFFE id, false if the text is none.
+// TrustDomain returns the trust domain of the SPIFFE id of a workload, false if the text is none.
 func TrustDomain(id string) (string, bool) {
 	if !strings.HasPrefix(id, Scheme) {
 		return "", false
 	}
 	parsed, err := spiffeid.FromString(id)
-	if err != nil {
+	if err != nil || parsed.Path() == "" {
 		return "", false
 	}
 	return parsed.TrustDomain().Name(), true

@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 func TestAUT01(t *testing.T) {
@@ -116,6 +118,8 @@ func TestMetadata(t *testing.T) {
 		m := map[string]any{
 			"resource": resource, "authorization_servers": []any{issuerURL},
 			"scopes_supported": []any{testScopes}, "bearer_methods_supported": []any{"header"},
+			"authorization_details_types_supported": []any{"mcp"},
+			"dpop_signing_alg_values_supported":     []any{"ES256", "EdDSA", "ES384", "ES512", "PS256", "RS256"},
 		}
 		if name != "" {
 			m["resource_name"] = name
@@ -168,6 +172,35 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+func TestMetadataOfStrictEndpoints(t *testing.T) {
+	t.Parallel()
+	h := Metadata(Config{
+		BaseURL: base, Issuers: []Issuer{{URL: issuerURL}, {URL: "spiffe://example.org"}}, Documentation: "https://docs.example/gate",
+		DPoP:    DPoP{Policy: PolicyRequired, Endpoints: map[string]string{"mail": PolicyOptional}, Algorithms: []string{"ES256"}},
+		Clients: Clients{Certificates: []Certificates{{Name: "mesh"}}},
+	}, func(string) (*warder.Server, bool) { return nil, false })
+	for name, only := range map[string]any{"files": true, "mail": nil} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/.well-known/oauth-protected-resource/mcp/"+name, http.NoBody))
+		want := map[string]any{
+			"resource": base + "/mcp/" + name, "resource_name": name, "resource_documentation": "https://docs.example/gate",
+			"authorization_servers": []any{issuerURL}, "bearer_methods_supported": []any{"header"},
+			"authorization_details_types_supported": []any{"mcp"}, "dpop_signing_alg_values_supported": []any{"ES256"},
+			"tls_client_certificate_bound_access_tokens": true,
+		}
+		if only != nil {
+			want["dpop_bound_access_tokens_required"] = only
+		}
+		var got map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestConfigErrors(t *testing.T) {
 	t.Parallel()
 	ok := Config{BaseURL: base, Issuers: []Issuer{{URL: issuerURL}}}
@@ -199,6 +232,48 @@ func TestConfigErrors(t *testing.T) {
 		"long leeway":                                     func(c *Config) { c.Issuers[0].Leeway = 61e9 },
 		"same issuer twice":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: issuerURL, GroupPrefix: "x"}) },
 		"same group prefix":                               func(c *Config) { c.Issuers = append(c.Issuers, Issuer{URL: otherIDP}) },
+		"lifetime over a day":                             func(c *Config) { c.Issuers[0].MaxLifetime = 25 * time.Hour },
+		"two places of keys":                              func(c *Config) { c.Issuers[0].JWKS = JWKS{File: "a", URL: "https://a.example"} },
+		"keys used for ever":                              func(c *Config) { c.Issuers[0].JWKS.MaxStale = 8 * 24 * time.Hour },
+		"workload api without domain":                     func(c *Config) { c.Issuers[0].JWKS.WorkloadAPI = "unix:///run/a.sock" },
+		"workload api elsewhere": func(c *Config) {
+			c.Issuers[0] = Issuer{URL: "spiffe://a.example", JWKS: JWKS{WorkloadAPI: "tcp://10.0.0.1:1"}}
+		},
+		"trust domain without keys":     func(c *Config) { c.Issuers[0].URL = "spiffe://example.org" },
+		"trust domain with a path":      func(c *Config) { c.Issuers[0] = Issuer{URL: "spiffe://example.org/x", JWKS: JWKS{File: "a"}} },
+		"unknown policy":                func(c *Config) { c.DPoP.Policy = "always" },
+		"unknown policy of an endpoint": func(c *Config) { c.DPoP.Endpoints = map[string]string{"a": "yes"} },
+		"no policy of an endpoint":      func(c *Config) { c.DPoP.Endpoints = map[string]string{"a": ""} },
+		"unknown policy of an issuer":   func(c *Config) { c.Issuers[0].DPoP = "maybe" },
+		"symmetric proofs":              func(c *Config) { c.DPoP.Algorithms = []string{"HS256"} },
+		"window over five minutes":      func(c *Config) { c.DPoP.Window = 6 * time.Minute },
+		"certificates without name": func(c *Config) {
+			c.Clients.Certificates = []Certificates{{CA: secret.Ref{File: "a"}, Endpoints: []string{"a"}}}
+		},
+		"certificates without authority": func(c *Config) { c.Clients.Certificates = []Certificates{{Name: "a", Endpoints: []string{"a"}}} },
+		"certificates for no endpoint":   func(c *Config) { c.Clients.Certificates = []Certificates{{Name: "a", CA: secret.Ref{File: "a"}}} },
+		"certificates of a bad domain": func(c *Config) {
+			c.Clients.Certificates = []Certificates{{Name: "a", CA: secret.Ref{File: "a"}, Endpoints: []string{"a"}, TrustDomain: "spiffe://a"}}
+		},
+		"shared account without issuer": func(c *Config) { c.SharedAccounts = []string{"svc"} },
+		"documentation over plain http": func(c *Config) { c.Documentation = "http://docs.example" },
+		"introspection without secret":  func(c *Config) { c.Issuers[0].Introspection.ClientID = "warder" },
+		"introspection without client":  func(c *Config) { c.Issuers[0].Introspection.Tokens = TokensAll },
+		"introspection with two secrets": func(c *Config) {
+			c.Issuers[0].Introspection = Introspection{ClientID: "w", Key: "k", ClientSecret: secret.Ref{Env: "S"}}
+		},
+		"introspection remembered long":   func(c *Config) { c.Issuers[0].Introspection = Introspection{ClientID: "w", Key: "k", Cache: time.Hour} },
+		"introspection of unknown tokens": func(c *Config) { c.Issuers[0].Introspection = Introspection{ClientID: "w", Key: "k", Tokens: "some"} },
+		"introspection over plain http": func(c *Config) {
+			c.Issuers[0].Introspection = Introspection{ClientID: "w", Key: "k", URL: "http://idp.example/i"}
+		},
+		"introspection of a trust domain": func(c *Config) {
+			c.Issuers[0] = Issuer{URL: "spiffe://a.example", JWKS: JWKS{File: "a"}, Introspection: Introspection{ClientID: "w", Key: "k"}}
+		},
+		"opaque tokens of two issuers": func(c *Config) {
+			c.Issuers[0].Introspection = Introspection{ClientID: "w", Key: "k"}
+			c.Issuers = append(c.Issuers, Issuer{URL: otherIDP, GroupPrefix: "x", Introspection: Introspection{ClientID: "w", Key: "k", Tokens: TokensAll}})
+		},
 		"shared audience map": func(c *Config) {
 			c.Issuers[0].Audience.Servers = map[string]string{"a": "api://one", "b": "api://one"}
 		},
