@@ -202,7 +202,7 @@ func (s *Set) prune(now time.Time) {
 	defer s.mu.Unlock()
 	before := len(s.docs)
 	for id, r := range s.docs {
-		if !r.entry.NotAfter.IsZero() && !now.Before(r.entry.NotAfter) {
+		if r.entry.ended(now) {
 			delete(s.docs, id)
 		}
 	}

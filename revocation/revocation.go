@@ -65,8 +65,11 @@ type Entry struct {
 	// Before limits the entry to credentials of people who signed in by then, or, where that is not
 	// known, to credentials issued by then: whoever signs in again is not affected. Zero: all.
 	Before time.Time `json:"before,omitzero"`
-	Reason string    `json:"reason,omitempty"` // for operators, at most 1024 bytes
-	By     string    `json:"by"`               // who revoked it: an operator, or the transmitter of a signal
+	// Renewed makes Before count from when a credential was issued, even if it is known when the person
+	// signed in: a renewed credential is not affected.
+	Renewed bool   `json:"renewed,omitempty"`
+	Reason  string `json:"reason,omitempty"` // for operators, at most 1024 bytes
+	By      string `json:"by"`               // who revoked it: an operator, or the transmitter of a signal
 }
 
 // Errors that a caller can act on. Any other error of Revoke and Lift means that the store or the trail
@@ -201,9 +204,17 @@ func (s *Set) put(ctx context.Context, e Entry) error {
 		if err != nil {
 			return err
 		}
-		written, err := s.deps.State.Put(ctx, state.Doc{
+		docs := []state.Doc{{
 			Kind: docKind, ID: id, Topic: string(e.Kind), NotAfter: merged.NotAfter, Body: body, Version: there.Version,
-		})
+		}}
+		if s.deps.Attach != nil {
+			more, err := s.deps.Attach(merged)
+			if err != nil {
+				return err
+			}
+			docs = append(docs, more...)
+		}
+		written, err := s.deps.State.Put(ctx, docs...)
 		if errors.Is(err, state.ErrConflict) {
 			continue
 		}
@@ -222,18 +233,32 @@ func (s *Set) count() int {
 	return len(s.docs)
 }
 
-// widened returns an entry that revokes what either does. The text is that of the one that revokes more.
+// widened returns an entry that revokes what either does. The text is that of the one that revokes more,
+// but a signal never takes the place of what an operator said: what an operator revoked, a signal cannot
+// restore.
 func (e Entry) widened(by Entry) Entry {
 	out := e
-	if covers(by.NotAfter, e.NotAfter) && covers(by.Before, e.Before) {
+	if covers(by.NotAfter, e.NotAfter) && covers(by.Before, e.Before) && (!by.Renewed || e.Renewed) {
 		out = by
 	}
-	out.NotAfter, out.Before = later(e.NotAfter, by.NotAfter), later(e.Before, by.Before)
-	if out.NotAfter.Equal(e.NotAfter) && out.Before.Equal(e.Before) {
-		return e
+	out.NotAfter, out.Before, out.Renewed = later(e.NotAfter, by.NotAfter), later(e.Before, by.Before), e.Renewed && by.Renewed
+	if out.NotAfter.Equal(e.NotAfter) && out.Before.Equal(e.Before) && out.Renewed == e.Renewed {
+		out = e
+	}
+	if e.signalled() != by.signalled() {
+		operator := e
+		if e.signalled() {
+			operator = by
+		}
+		out.At, out.Reason, out.By = operator.At, operator.Reason, operator.By
 	}
 	return out
 }
+
+// Signal is what By begins with in entries that a transmitter of signals made.
+const Signal = "signal:"
+
+func (e *Entry) signalled() bool { return strings.HasPrefix(e.By, Signal) }
 
 // covers reports whether an end is at or after another; zero is no end.
 func covers(a, b time.Time) bool { return a.IsZero() || !b.IsZero() && !a.Before(b) }
@@ -269,6 +294,17 @@ func (s *Set) Lift(ctx context.Context, kind Kind, value, by string) error {
 		return fmt.Errorf("lift %s: %w", kind, err)
 	}
 	return nil
+}
+
+// Find returns the entry for exactly this value, as this gateway knows it.
+func (s *Set) Find(kind Kind, value string) (Entry, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.docs[docID(kind, value)]
+	if r == nil || r.entry.ended(s.deps.Now()) {
+		return Entry{}, false
+	}
+	return r.entry, true
 }
 
 // List returns what is revoked, as the store has it, ordered by kind.

@@ -169,15 +169,17 @@ func get[K comparable](m map[K]*Entry, key K) *Entry {
 // applies reports whether the entry, which may be nil, has not ended and covers the credential. The
 // times in credentials are whole seconds.
 func (e *Entry) applies(p *warder.Principal, now time.Time) bool {
-	if e == nil || !e.NotAfter.IsZero() && !now.Before(e.NotAfter) {
+	if e == nil || e.ended(now) {
 		return false
 	}
 	if e.Before.IsZero() || p == nil {
 		return true
 	}
 	begun := p.AuthTime
-	if begun.IsZero() {
+	if begun.IsZero() || e.Renewed {
 		begun = p.IssuedAt
 	}
 	return begun.IsZero() || !begun.After(e.Before)
 }
+
+func (e *Entry) ended(now time.Time) bool { return !e.NotAfter.IsZero() && !now.Before(e.NotAfter) }
