@@ -94,8 +94,11 @@ const (
 type Deps struct {
 	State  state.Store                               // required
 	Record func(context.Context, warder.Event) error // writes to the audit trail, durably; required
-	Now    func() time.Time                          // nil for time.Now
-	Log    *slog.Logger                              // nil for none
+	// Attach returns documents to write together with an entry that is new or was widened, such as what
+	// is to be told to others. May be nil.
+	Attach func(Entry) ([]state.Doc, error)
+	Now    func() time.Time // nil for time.Now
+	Log    *slog.Logger     // nil for none
 }
 
 // A Set knows what is revoked. It is safe for concurrent use.
