@@ -141,7 +141,7 @@ func methodFor(reg *Registration, s *Server) (string, error) {
 		if hasSecret {
 			ours = append(ours, MethodBasic, MethodPost)
 		}
-		if len(ours) == 0 || !hasSecret && reg.Key == nil {
+		if reg.Key == nil && reg.Fetch == nil { // of a registration that is configured with a secret, nobody is asked without
 			ours = append(ours, MethodNone)
 		}
 		method = chooseMethod(s.AuthMethods, ours...)

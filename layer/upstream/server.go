@@ -48,7 +48,8 @@ type server struct {
 // found is a discovered target.
 type found struct {
 	*oauth.Target
-	at time.Time
+	at     time.Time
+	forced bool // a challenge asked for it
 }
 
 // Bounds.
@@ -248,11 +249,8 @@ func (s *server) discover(ctx context.Context, challenges []oauth.Challenge) (*o
 		if f == nil {
 			return nil
 		}
-		keep := targetKeep
-		if challenges != nil {
-			keep = targetPause
-		}
-		if s.k.now().Sub(f.at) >= keep {
+		age := s.k.now().Sub(f.at)
+		if age >= targetKeep || challenges != nil && (!f.forced || age >= targetPause) {
 			return nil
 		}
 		return f.Target
@@ -269,6 +267,7 @@ func (s *server) discover(ctx context.Context, challenges []oauth.Challenge) (*o
 	if t := fresh(); t != nil {
 		return t, nil
 	}
+	forced := challenges != nil
 	if len(challenges) == 0 {
 		var err error
 		if challenges, err = s.probe(ctx); err != nil {
@@ -279,7 +278,7 @@ func (s *server) discover(ctx context.Context, challenges []oauth.Challenge) (*o
 	if err != nil {
 		return nil, err
 	}
-	s.target.Store(&found{Target: t, at: s.k.now()})
+	s.target.Store(&found{Target: t, at: s.k.now(), forced: forced})
 	return t, nil
 }
 
