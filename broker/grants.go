@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/rar"
 	"github.com/warder-mcp/warder/internal/state"
 )
 
@@ -304,6 +305,9 @@ func (q *GrantRequest) check(cfg *Config) error {
 		return fmt.Errorf("%w: more than %d tools or %d bounds", ErrInvalid, maxTools, maxBounds)
 	case slices.ContainsFunc(q.Tools, func(t string) bool { return t == "" || len(t) > maxWord }):
 		return fmt.Errorf("%w: tools: an empty or very long name", ErrInvalid)
+	}
+	if err := rar.ValidateBounds(q.Arguments); err != nil {
+		return fmt.Errorf("%w: arguments: %w", ErrInvalid, err)
 	}
 	return nil
 }
