@@ -206,7 +206,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, o *operation) (any, 
 		return nil, nil, err
 	}
 	out, err := o.run(ctx, c, in)
-	if err != nil && o.method != http.MethodGet {
+	if err != nil && o.method != http.MethodGet && !o.open { // what is open writes its own entries
 		a.failed(ctx, c, in, problemOf(err, false).Code)
 	}
 	return out, c, err

@@ -118,3 +118,8 @@ func (c *clock) add(d time.Duration) {
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
 }
+
+// contextWithPeer says who the kernel says is at the other end of the socket.
+func contextWithPeer(r *http.Request, c caller) context.Context {
+	return context.WithValue(r.Context(), peerKey{}, c)
+}
