@@ -72,11 +72,8 @@ func (s *Service) Ask(w http.ResponseWriter, r *http.Request, q issuer.Question)
 }
 
 func (c *consents) ask(w http.ResponseWriter, r *http.Request, q *issuer.Question) (granted, answered bool) {
-	mode := "enforce"
-	if c.deps.Mode != nil {
-		mode = c.deps.Mode(c.Control())
-	}
-	if mode == "off" || q.User != nil && c.trusted(&q.Client) {
+	mode := c.deps.Mode(c.Control())
+	if mode == issuer.Off || q.User != nil && c.trusted(&q.Client) {
 		return q.User != nil, false
 	}
 	ok, refused, err := c.known(r, q)
@@ -90,7 +87,7 @@ func (c *consents) ask(w http.ResponseWriter, r *http.Request, q *issuer.Questio
 		return true, false
 	case refused || q.Prompt == "none":
 		return false, false
-	case mode == "monitor":
+	case mode == issuer.Monitor:
 		e := c.decision(r, q.User, warder.OutcomeAllowed, "consent_missing", q.Client.ID)
 		return c.deps.Record(r.Context(), e) == nil, false
 	}

@@ -3,7 +3,6 @@ package login
 import (
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/issuer/page"
@@ -44,14 +43,14 @@ func (s *Service) lacks(ss *session, n *need) string {
 	if ss == nil {
 		return lackLogin
 	}
-	now, age := s.deps.Now(), s.deps.Now().Sub(ss.User.AuthTime)
-	made := ss.For == hashed(n.Back) && now.Sub(ss.Created) < madeFor // this login was made for exactly this request
+	since, age := s.deps.Now().Sub(ss.Created), s.deps.Now().Sub(ss.User.AuthTime)
+	made := ss.For == hashed(n.Back) // this login was made for exactly this request
 	switch {
 	case len(n.ACR) > 0 && !slices.Contains(n.ACR, ss.User.ACR):
 		return lackStrong
-	case n.MaxAge != nil && age > time.Duration(*n.MaxAge)*time.Second && (!made || *n.MaxAge > 0):
+	case n.MaxAge != nil && age > *n.MaxAge && (!made || since > justMade):
 		return lackFresh
-	case (n.Prompt == "login" || n.Prompt == "select_account") && !made:
+	case (n.Prompt == "login" || n.Prompt == "select_account") && (!made || since > madeFor):
 		return lackFresh
 	default:
 		return ""

@@ -48,7 +48,7 @@ func (s *Service) postProvider(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, http.StatusBadRequest, "login_expired", "This sign-in page is too old", "Go back to what you wanted to do and start again.")
 		return
 	}
-	if !s.limits.attempt(peer(r)) {
+	if !s.limits.attempt(s.deps.Peer(r)) {
 		s.tooMany(w, r, nil)
 		return
 	}
@@ -114,7 +114,7 @@ type failure struct {
 
 // getCallback ends a login at a provider.
 func (s *Service) getCallback(w http.ResponseWriter, r *http.Request) {
-	if !s.limits.attempt(peer(r)) {
+	if !s.limits.attempt(s.deps.Peer(r)) {
 		s.tooMany(w, r, nil)
 		return
 	}
@@ -267,12 +267,15 @@ func (p *provider) meets(u *issuer.User, n *need) error {
 	if n.MaxAge == nil && n.Prompt != "login" {
 		return nil
 	}
-	var age int64
+	var age time.Duration
 	if n.MaxAge != nil {
 		age = *n.MaxAge
 	}
-	if least := n.Asked.Add(-time.Duration(age)*time.Second - fresh); u.AuthTime.IsZero() || u.AuthTime.Before(least) {
+	if least := n.Asked.Add(-age - fresh); u.AuthTime.IsZero() || u.AuthTime.Before(least) {
 		return fmt.Errorf("auth_time %v is before %v", u.AuthTime, least)
+	}
+	if n.Prompt == "login" && u.AuthTime.Before(n.Asked) { // by less than the skew of its clock
+		u.AuthTime = n.Asked
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func (c *consents) document(ctx context.Context, ss *session, q *issuer.Question
 		return state.Doc{}, fmt.Errorf("consent: %w", err)
 	}
 	d := state.Doc{
-		Kind: kindConsent, ID: consentID(key, q), Owner: key, Topic: cut(q.Client.ID, 256), NotAfter: now.Add(c.cfg.Consent.Keep), Body: body,
+		Kind: kindConsent, ID: consentID(key, q), Owner: key, Topic: hashed(q.Client.ID), NotAfter: now.Add(c.cfg.Consent.Keep), Body: body,
 	}
 	if d.Version, err = c.version(ctx, kindConsent, d.ID); err != nil || d.Version > 0 {
 		return d, err
@@ -165,7 +165,7 @@ func (c *consents) end(r *http.Request, ss *session, id string) error {
 	if d.Owner != c.userKey(&ss.User) {
 		return state.ErrNotFound
 	}
-	if err := c.deps.Record(r.Context(), c.decision(r, &ss.User, warder.OutcomeAllowed, "consent_ended", d.Topic)); err != nil {
+	if err := c.deps.Record(r.Context(), c.decision(r, &ss.User, warder.OutcomeAllowed, "consent_ended", "consent "+d.ID)); err != nil {
 		return fmt.Errorf("audit trail: %w", err)
 	}
 	return c.deps.State.Delete(r.Context(), kindConsent, id, d.Version)

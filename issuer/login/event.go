@@ -12,7 +12,7 @@ import (
 // event makes an entry of the audit trail about a person at a browser.
 func (s *Service) event(r *http.Request, u *issuer.User, outcome warder.Outcome, reason warder.Reason, detail string) warder.Event {
 	e := warder.Event{
-		Type: warder.EventLogin, Time: s.deps.Now().UTC(), Door: warder.DoorHTTP, Peer: peer(r),
+		Type: warder.EventLogin, Time: s.deps.Now().UTC(), Door: warder.DoorHTTP, Peer: s.deps.Peer(r),
 		Outcome: outcome, Reason: reason, Detail: cut(detail, 512),
 	}
 	e.ID = warder.NewID(e.Time)

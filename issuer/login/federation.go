@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -193,7 +194,7 @@ func (p *provider) authorization(d *discovered, f *flow, state string) string {
 		q.Set("acr_values", strings.Join(f.Need.ACR, " "))
 	}
 	if f.Need.MaxAge != nil {
-		q.Set("max_age", fmt.Sprint(*f.Need.MaxAge))
+		q.Set("max_age", strconv.Itoa(int(f.Need.MaxAge.Seconds())))
 	}
 	if f.Need.Prompt == "login" || f.Need.Prompt == "select_account" {
 		q.Set("prompt", f.Need.Prompt)

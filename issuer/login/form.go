@@ -106,6 +106,11 @@ func (s *Service) problem(w http.ResponseWriter, status int, code, title, text s
 	s.site.Problem(w, page.Problem{Status: status, Code: code, Title: title, Text: text})
 }
 
+// Page writes a page of the authorization server that says why a request cannot go on.
+func (s *Service) Page(w http.ResponseWriter, status int, title, sentence string) {
+	s.problem(w, status, "authorization_refused", title, sentence)
+}
+
 // broken answers when Warder itself cannot go on; the cause is for operators.
 func (s *Service) broken(w http.ResponseWriter, r *http.Request, what string, err error) {
 	s.deps.Log.ErrorContext(r.Context(), "a page cannot be served", slog.String("what", what), slog.Any("error", err))
@@ -114,21 +119,17 @@ func (s *Service) broken(w http.ResponseWriter, r *http.Request, what string, er
 
 // A need is what a login is for, while the person is on the way.
 type need struct {
-	ACR     []string  `json:"acr,omitempty"`
-	MaxAge  *int64    `json:"max_age,omitempty"` // seconds
-	Back    string    `json:"back"`
-	Prompt  string    `json:"prompt,omitempty"`
-	Asked   time.Time `json:"asked"`
-	Browser string    `json:"browser"` // hash of the browser's id
+	ACR     []string       `json:"acr,omitempty"`
+	MaxAge  *time.Duration `json:"max_age,omitempty"`
+	Back    string         `json:"back"`
+	Prompt  string         `json:"prompt,omitempty"`
+	Asked   time.Time      `json:"asked"`
+	Browser string         `json:"browser"` // hash of the browser's id
 }
 
 // needOf takes over what the issuer asks. A path that leads away from this host leads to the account page.
 func (s *Service) needOf(n issuer.Need) need {
-	out := need{ACR: n.ACR, Back: n.Back, Prompt: n.Prompt, Asked: s.deps.Now()}
-	if n.MaxAge != nil {
-		seconds := int64(*n.MaxAge / time.Second)
-		out.MaxAge = &seconds
-	}
+	out := need{ACR: n.ACR, MaxAge: n.MaxAge, Back: n.Back, Prompt: n.Prompt, Asked: s.deps.Now()}
 	if !ownPath(n.Back) {
 		out.Back = s.path + "/account"
 	}

@@ -193,7 +193,7 @@ func (s *Service) localUser(a *account, acr string, amr ...string) issuer.User {
 // must not use them up.
 func (s *Service) getLink(w http.ResponseWriter, r *http.Request) {
 	secret := r.PathValue("secret")
-	if !s.limits.attempt(peer(r)) {
+	if !s.limits.attempt(s.deps.Peer(r)) {
 		s.tooMany(w, r, nil)
 		return
 	}
@@ -225,7 +225,7 @@ func (s *Service) linkGone(w http.ResponseWriter, r *http.Request) {
 
 // postLink uses a one-time link up and logs its user in.
 func (s *Service) postLink(w http.ResponseWriter, r *http.Request) {
-	if !s.limits.attempt(peer(r)) {
+	if !s.limits.attempt(s.deps.Peer(r)) {
 		s.tooMany(w, r, nil)
 		return
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -36,23 +35,22 @@ const (
 // localProvider is the word for local accounts where others have the name of their provider.
 const localProvider = "local"
 
-// Deps is what the package needs. All but Approvals, Mode, Now and Log must be set.
+// Deps is what the package needs. State, Box, HTTP, Record, Revoke and URL must be set.
 type Deps struct {
 	State state.Store
 	Box   *seal.Box
 	HTTP  *http.Client // for identity providers; judged by internal/safedial
 	// Record writes an event to the audit trail. A login that cannot be recorded does not happen.
 	Record func(context.Context, warder.Event) error
-	// Revoke makes every token of a login session, named by the issuer of the tokens and the session's id,
-	// void on every replica.
-	Revoke func(ctx context.Context, issuer, session, reason string) error
+	// Revoke makes what was issued in a login session void on every replica.
+	Revoke func(context.Context, issuer.Revocation) error
 	// Approvals are the calls that wait for a person; nil: there is no page for them.
 	Approvals Approvals
-	// Mode says what a refusal of a control does: "enforce", "monitor" or "off". nil: enforce.
-	Mode func(warder.ControlID) string
-	Now  func() time.Time // nil: time.Now
-	Log  *slog.Logger     // nil: slog.Default
-	URL  string           // issuer identifier of Warder's authorization server; pages are below it
+	Mode      func(warder.ControlID) issuer.Mode // nil: every control is enforced
+	Peer      func(*http.Request) string         // address of the browser, without port; nil: the connection's
+	Now       func() time.Time                   // nil: time.Now
+	Log       *slog.Logger                       // nil: slog.Default
+	URL       string                             // issuer identifier of Warder's authorization server; pages are below it
 }
 
 // A Service logs people in. It is safe for concurrent use.
@@ -71,9 +69,6 @@ type Service struct {
 	guard     *http.CrossOriginProtection
 	limits    *limiter
 	consent   *consents
-
-	mu   sync.Mutex
-	wake chan struct{} // asks Run to recheck now
 }
 
 var (
@@ -89,6 +84,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.State == nil || deps.Box == nil || deps.HTTP == nil || deps.Record == nil || deps.Revoke == nil {
 		return nil, errors.New("login: state, box, http client, record and revoke must be set")
 	}
+	if deps.Mode == nil {
+		deps.Mode = func(warder.ControlID) issuer.Mode { return issuer.Enforce }
+	}
+	if deps.Peer == nil {
+		deps.Peer = peer
+	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -102,7 +103,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg.WithDefaults(), deps: deps, host: u.Host, path: strings.TrimSuffix(u.EscapedPath(), "/"),
 		origin: u.Scheme + "://" + u.Host, guard: http.NewCrossOriginProtection(), limits: newLimiter(deps.Now),
-		wake: make(chan struct{}, 1),
 	}
 	s.cookies = newCookies(u)
 	s.consent = &consents{Service: s}

@@ -85,10 +85,13 @@ func newOP(t *testing.T, name string, clock *clock) *op {
 // with makes the site know the provider.
 func (o *op) with(change ...func(*Provider)) option {
 	return func(cfg *Config, s *site) {
-		o.t.Setenv("OP_SECRET_"+o.name, "s3cret")
+		file := filepath.Join(o.t.TempDir(), "secret")
+		if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+			o.t.Fatal(err)
+		}
 		p := Provider{
 			Name: o.name, Title: "Provider " + o.name, Issuer: o.server.URL, ClientID: "warder", Private: true,
-			ClientSecret: secret.Ref{Env: "OP_SECRET_" + o.name}, Claims: Claims{Tenant: "tid"},
+			ClientSecret: secret.Ref{File: file}, Claims: Claims{Tenant: "tid"},
 		}
 		for _, f := range change {
 			f(&p)

@@ -63,7 +63,7 @@ func (s *Service) script(w http.ResponseWriter, r *http.Request, path string) (*
 		s.answer(w, http.StatusForbidden, keyAnswer{Code: "form_forged", Error: "This page is too old. Open it again."})
 		return nil, false
 	}
-	if !s.limits.attempt(peer(r)) {
+	if !s.limits.attempt(s.deps.Peer(r)) {
 		s.refused(r, nil, "rate_limited", "too many passkey attempts")
 		w.Header().Set("Retry-After", "60")
 		s.answer(w, http.StatusTooManyRequests, keyAnswer{Code: "rate_limited", Error: "Too many attempts. Wait a minute."})

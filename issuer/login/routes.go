@@ -69,7 +69,7 @@ func (s *Service) Handler() http.Handler {
 			s.problem(w, http.StatusMisdirectedRequest, "host_unknown", "This is not the address of this site", "Its address is "+s.origin+s.path+"/account.")
 			return
 		}
-		if !s.limits.request(peer(r)) {
+		if !s.limits.request(s.deps.Peer(r)) {
 			w.Header().Set("Retry-After", "60")
 			s.problem(w, http.StatusTooManyRequests, "rate_limited", "Too many requests", "Wait a minute and try again.")
 			return

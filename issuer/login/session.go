@@ -23,7 +23,7 @@ const (
 	kindCeremony = "login.ceremony" // a passkey ceremony that began
 	kindAccount  = "login.account"  // a local account, by name; owner: its WebAuthn handle
 	kindLink     = "login.link"     // a one-time link, by the hash of its secret
-	kindConsent  = "login.consent"  // what a person agreed to; owner: the user, topic: the client
+	kindConsent  = "login.consent"  // what a person agreed to; owner: the user, topic: the hash of the client id
 	kindAnswer   = "login.answer"   // what a person just answered, for the request that asked
 	kindUsed     = "login.used"     // a question that was answered, so that it is not answered twice
 )
@@ -33,8 +33,13 @@ const (
 	maxSessions = 32
 	// seenEvery is how often the use of a session is written down.
 	seenEvery = time.Minute
+	// tokensEnd is when nothing that was issued in a session can be alive any more: a session lasts 30 days
+	// at most, and so does what is renewed in it.
+	tokensEnd = 31 * day
 	// madeFor is how long a login counts as made for the request that asked for it.
 	madeFor = 10 * time.Minute
+	// justMade is how long it counts as made now, for requests that allow no age at all.
+	justMade = time.Minute
 )
 
 // A session is one login of one person in one browser.
@@ -147,6 +152,12 @@ func (s *Service) Current(r *http.Request) (*issuer.User, bool) {
 	return &ss.User, true
 }
 
+// Alive reports whether a login session lasts, by its id. The issuer asks before it renews tokens.
+func (s *Service) Alive(ctx context.Context, sid string) (bool, error) {
+	ss, err := s.bySID(ctx, sid)
+	return ss != nil, err
+}
+
 // User returns the person of a login session as the provider last described them, by the session's id; nil
 // when the session has ended. The issuer asks before it renews tokens.
 func (s *Service) User(ctx context.Context, sid string) (*issuer.User, error) {
@@ -204,7 +215,7 @@ func (s *Service) enter(w http.ResponseWriter, r *http.Request, ss *session) err
 		ss.User.Session = before.User.Session // a fresh login of the same person: tokens live on
 	}
 	ss.Created, ss.Seen, ss.Max = now, now, now.Add(s.cfg.Session.Max)
-	ss.Agent, ss.Peer = cut(r.UserAgent(), 160), peer(r)
+	ss.Agent, ss.Peer = cut(r.UserAgent(), 160), s.deps.Peer(r)
 	if before != nil {
 		if err := s.drop(ctx, before, ss.User.Session != before.User.Session, "another login in this browser"); err != nil {
 			return err
@@ -244,7 +255,11 @@ func (s *Service) makeRoom(ctx context.Context, key string) error {
 // drop ends a session: revoked first, when its tokens must end too, so that nothing is left in between.
 func (s *Service) drop(ctx context.Context, ss *session, revoke bool, why string) error {
 	if revoke {
-		if err := s.deps.Revoke(ctx, s.deps.URL, ss.User.Session, why); err != nil {
+		now := s.deps.Now()
+		err := s.deps.Revoke(ctx, issuer.Revocation{
+			Kind: "session", Value: s.deps.URL + "|" + ss.User.Session, At: now, NotAfter: now.Add(tokensEnd), Reason: why, By: "login",
+		})
+		if err != nil {
 			return fmt.Errorf("revoke session: %w", err)
 		}
 	}

@@ -108,7 +108,7 @@ type site struct {
 	events  []warder.Event
 	revoked []string // session ids
 	trail   error    // what the trail answers
-	modes   map[warder.ControlID]string
+	modes   map[warder.ControlID]issuer.Mode
 	ask     issuer.Question
 	need    issuer.Need
 	issued  []string // "subject client" of every code that the endpoint issued
@@ -121,7 +121,7 @@ const secureHost = "example.com"
 
 func newSite(t *testing.T, secure bool, options ...option) *site {
 	t.Helper()
-	s := &site{t: t, clock: &clock{now: time.Now()}, modes: map[warder.ControlID]string{}}
+	s := &site{t: t, clock: &clock{now: time.Now()}, modes: map[warder.ControlID]issuer.Mode{}}
 	s.store = &lossy{Memory: state.NewMemory(s.clock.Now)}
 	s.calls = &approvals{all: map[string]Pending{}}
 	mux := http.NewServeMux()
@@ -166,17 +166,18 @@ func (s *site) record(_ context.Context, e warder.Event) error {
 	return nil
 }
 
-func (s *site) revoke(_ context.Context, iss, session, _ string) error {
+func (s *site) revoke(_ context.Context, e issuer.Revocation) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if iss != s.url {
-		return fmt.Errorf("revoked for issuer %q", iss)
+	session, ok := strings.CutPrefix(e.Value, s.url+"|")
+	if !ok || e.Kind != "session" {
+		return fmt.Errorf("revoked %+v", e)
 	}
 	s.revoked = append(s.revoked, session)
 	return nil
 }
 
-func (s *site) mode(id warder.ControlID) string {
+func (s *site) mode(id warder.ControlID) issuer.Mode {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.modes[id]
@@ -508,4 +509,13 @@ func (b *browser) link(user string, groups ...string) {
 	if v := b.press(b.get(address), "link-login"); v.onward() != "/oauth/account" {
 		b.t.Fatalf("the link leads to %q", v.onward())
 	}
+}
+
+type htmlNode = html.Node
+
+// atURL returns the dependencies of the site for another address.
+func (s *site) atURL(address string) Deps {
+	d := s.deps
+	d.URL = address
+	return d
 }
