@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/registry"
+	"github.com/warder-mcp/warder/revocation"
 )
 
 // Options are what a program hands in beside the configuration.
@@ -109,6 +111,12 @@ func (a *App) Stdio(ctx context.Context, endpoint string, r io.Reader, w io.Writ
 
 // Registry gives access to definitions and approvals.
 func (a *App) Registry() *registry.Registry { return a.services.registry }
+
+// Broker gives access to grants, plans, approvals, agents and risk.
+func (a *App) Broker() *broker.Broker { return a.services.broker }
+
+// Revoked gives access to what is revoked.
+func (a *App) Revoked() *revocation.Set { return a.services.revoked }
 
 // Controls lists the controls in force, in the order in which they run, by phase.
 func (a *App) Controls(phase warder.Phase) []warder.ControlID {

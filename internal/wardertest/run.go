@@ -29,7 +29,8 @@ import (
 const base = `version: 1
 data: %DATA%
 limits: {min_revision: "2024-11-05"}
-identity: {base_url: "https://gate.test", local_issuer: "http://127.0.0.1/issuer"}
+identity: {base_url: "https://gate.test"}
+issuer: {url: "http://127.0.0.1/issuer"}
 gateway: {deprecated: {roots: true, sampling: true, logging: true}, elicitation: {form: true, url: true}}
 access:
   inline: |
@@ -139,6 +140,9 @@ func (c *testCase) open(t *testing.T, off bool) *runner {
 	r := &runner{t: t, c: c, app: a, server: srv, dir: dir}
 	r.listen()
 	r.prepare(cfg)
+	if err := r.grant(); err != nil {
+		t.Fatal(err)
+	}
 	return r
 }
 

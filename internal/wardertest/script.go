@@ -108,6 +108,8 @@ func (a *act) step(line string) (*answer, error) {
 		d, err := time.ParseDuration(rest)
 		time.Sleep(d)
 		return nil, err
+	case "approve", "refuse", "revoke", "posture":
+		return nil, a.operate(verb, rest)
 	default:
 		return nil, fmt.Errorf("unknown verb %q", verb)
 	}

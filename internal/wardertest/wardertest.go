@@ -37,6 +37,9 @@
 //	-- token --          JSON: subject, audience, groups, scopes, client, agent, foreign, tampered, claims
 //	                     (an object of further claims), auth_age (time since the login); or none
 //	-- headers --        HTTP headers; an empty value removes one
+//	-- grants --         access that is granted beforehand, one a line: {"principal":"group:dev","server":"s",
+//	                     "tools":["echo"],"agent":"","purpose":"","ttl":"1h","uses":0}
+//	-- plan --           a plan that is approved beforehand: {"principal":"group:dev","ttl":"1h","tools":["a","b"]}
 //	-- request --        the message without jsonrpc, id and the _meta members of the revision
 //	-- raw --            the body verbatim, {{meta}} stands for the _meta members of the revision
 //	-- script --         several messages, see below
@@ -59,6 +62,10 @@
 //	await text       until the stream has this text
 //	tools [...]      the server's definitions change
 //	wait 50ms
+//	approve          an operator approves every call that waits
+//	refuse           an operator denies every call that waits
+//	revoke KIND VALUE   something is revoked, such as "revoke tool s/echo"; {{caller}} stands for ada at this door
+//	posture WORD     ada's device reports that it is compliant or not_compliant
 //
 // The mutation check runs every deny case again with the control switched off: the case must then fail.
 package wardertest
@@ -135,7 +142,7 @@ func knownKeys() []string {
 
 func knownSections() []string {
 	return []string{
-		"config", "token", "headers", "request", "raw", "script", "tools", "hello", "result", "answer", "before", "question",
+		"config", "token", "headers", "grants", "plan", "request", "raw", "script", "tools", "hello", "result", "answer", "before", "question",
 	}
 }
 
