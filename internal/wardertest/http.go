@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/wire"
@@ -20,6 +21,8 @@ type httpPeer struct {
 	r       *runner
 	rev     warder.Revision
 	token   string
+	holder  *holder     // nil: the token is a bearer token
+	own     atomic.Bool // the next message is one of the case's own
 	session string
 
 	ctx    context.Context
@@ -31,7 +34,8 @@ type httpPeer struct {
 
 // newHTTPPeer makes a caller; with steal it uses that session instead of one of its own.
 func (r *runner) newHTTPPeer(rev warder.Revision, subject string, steal peer) *httpPeer {
-	p := &httpPeer{r: r, rev: rev, token: r.token(subject + "-" + string(rev))}
+	h := r.holder()
+	p := &httpPeer{r: r, rev: rev, holder: h, token: r.token(subject+"-"+string(rev), h)}
 	if owner, ok := steal.(*httpPeer); ok {
 		p.session = owner.session
 	}
@@ -52,7 +56,7 @@ func (p *httpPeer) streamed() string {
 
 // hello opens the session of a revision that has one. A refusal is the answer to come.
 func (p *httpPeer) hello() (refused *answer, err error) {
-	if p.rev.Modern() || p.session != "" || p.r.c.sections["token"] == "none" {
+	if p.rev.Modern() || p.session != "" || p.r.c.sections["token"] == "none" && p.r.shown == nil {
 		return nil, nil
 	}
 	got, resp, err := p.post(p.header(nil), p.r.c.initialize(p.rev))
@@ -88,6 +92,8 @@ func (p *httpPeer) send(raw []byte, id string, own bool) (answer, error) {
 	if own {
 		ownHeaders(h, p.r.c.sections["headers"])
 	}
+	p.own.Store(own)
+	defer p.own.Store(false)
 	got, _, err := p.post(h, raw)
 	if err == nil && id != "" && id != "*" && !answers(got.text, id) {
 		err = fmt.Errorf("no answer under the id %s: %d %.500s", id, got.status, got.text)
@@ -114,9 +120,13 @@ func (p *httpPeer) post(h http.Header, body []byte) (answer, http.Header, error)
 		return answer{}, nil, err
 	}
 	defer resp.Body.Close()
+	if nonce := resp.Header.Get("Dpop-Nonce"); nonce != "" && p.holder != nil && p.holder.spec.Nonce && p.holder.nonce != nonce {
+		p.holder.nonce = nonce
+		return p.post(h, body)
+	}
 	got := answer{status: resp.StatusCode}
-	for _, k := range []string{"Www-Authenticate", "Retry-After"} {
-		if v := resp.Header.Get(k); v != "" {
+	for _, k := range []string{"Www-Authenticate", "Retry-After", "Dpop-Nonce"} {
+		for _, v := range resp.Header.Values(k) {
 			got.text += k + ": " + v + "\n"
 		}
 	}
@@ -139,6 +149,9 @@ func (p *httpPeer) request(method string, h http.Header, body []byte) (*http.Res
 		return nil, err
 	}
 	req.Header = h.Clone()
+	if p.holder != nil {
+		p.holder.sign(req.Header, method, "https://gate.test/mcp/"+p.r.c.key("endpoint", "s"), p.token, p.own.Load())
+	}
 	if host := req.Header.Get("Host"); host != "" {
 		req.Host = host
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -51,6 +52,7 @@ type runner struct {
 	issuer *issuer.Issuer
 	tried  int
 	opened string // what the gateway said when the last session was opened
+	shown  *tls.Certificate
 }
 
 // A run is one door and one revision.
@@ -127,7 +129,8 @@ func (c *testCase) open(t *testing.T, off bool) *runner {
 		ts.Close()
 	})
 	dir := filepath.Join(t.TempDir(), "data")
-	text := c.configText(dir, ts.URL, off)
+	shown, ca := c.certificate(t)
+	text := strings.ReplaceAll(c.configText(dir, ts.URL, off), "%CA%", ca)
 	cfg, err := config.Parse(c.name+".yaml", []byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -137,7 +140,7 @@ func (c *testCase) open(t *testing.T, off bool) *runner {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = a.Close(context.Background()) }) // again, if the test failed half-way
-	r := &runner{t: t, c: c, app: a, server: srv, dir: dir}
+	r := &runner{t: t, c: c, app: a, server: srv, dir: dir, shown: shown}
 	r.listen()
 	r.prepare(cfg)
 	if err := r.grant(); err != nil {
@@ -162,9 +165,12 @@ func (r *runner) listen() {
 		if version == "1.2" {
 			most = tls.VersionTLS12
 		}
-		door.TLS = &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: most}
+		door.TLS = &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: most, ClientAuth: tls.RequestClientCert}
 		door.StartTLS()
 		r.client = door.Client()
+		if transport, ok := r.client.Transport.(*http.Transport); ok && r.shown != nil {
+			transport.TLSClientConfig.Certificates = []tls.Certificate{*r.shown}
+		}
 	}
 	r.url = door.URL
 }
@@ -249,7 +255,7 @@ func (r *runner) prepare(cfg *config.Config) {
 }
 
 // token mints what a caller presents; empty for none. "{{rev}}" keeps the callers of the runs apart.
-func (r *runner) token(subject string) string {
+func (r *runner) token(subject string, h *holder) string {
 	r.t.Helper()
 	claims := struct {
 		Subject, Audience, Client, Agent string
@@ -258,6 +264,8 @@ func (r *runner) token(subject string) string {
 		Tampered                         bool // changed after it was signed
 		Claims                           map[string]any
 		AuthAge                          string `json:"auth_age"` // time since the person logged in
+		Lifetime                         string // exp - iat
+		Certificate                      string // the token is bound to this one
 	}{Subject: subject, Audience: "https://gate.test/mcp/s"}
 	switch spec := r.c.sections["token"]; spec {
 	case "none":
@@ -278,6 +286,20 @@ func (r *runner) token(subject string) string {
 		}
 		claims.Claims["auth_time"] = time.Now().Add(-age).Unix()
 	}
+	var ttl time.Duration
+	if claims.Lifetime != "" {
+		var err error
+		if ttl, err = time.ParseDuration(claims.Lifetime); err != nil {
+			r.t.Fatalf("token section: %v", err)
+		}
+	}
+	if cnf := r.confirmation(h, claims.Certificate); cnf != nil {
+		claims.Claims = maps.Clone(claims.Claims)
+		if claims.Claims == nil {
+			claims.Claims = map[string]any{}
+		}
+		claims.Claims["cnf"] = cnf
+	}
 	is := r.issuer
 	if claims.Foreign {
 		var err error
@@ -287,7 +309,7 @@ func (r *runner) token(subject string) string {
 	}
 	token, err := is.Mint(issuer.Claims{
 		Subject: claims.Subject, Audience: claims.Audience, Groups: claims.Groups, Scopes: claims.Scopes,
-		Client: claims.Client, Agent: claims.Agent, More: claims.Claims,
+		Client: claims.Client, Agent: claims.Agent, More: claims.Claims, TTL: ttl,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -24,6 +24,8 @@
 //	era: auto | modern | legacy     which eras of the server the gateway uses; default auto
 //	peer: 192.0.2.7:40000           the HTTP client is as if it called from there
 //	tls: 1.2 | 1.3                  the HTTP door speaks TLS of at most this version
+//	certificate: spiffe://a/b       the client shows such a certificate, of the authority %CA%; or a common
+//	                                name, foreign (of another authority), or none; with tls only
 //	server_saw: text                something that reached the server has this text
 //	server_missed: text             nothing that reached the server has this text
 //	hello_contains, hello_absent    as contains and absent, for the opening of a session or the answer
@@ -35,7 +37,10 @@
 //
 //	-- config --         YAML; each top-level key replaces that of the base configuration
 //	-- token --          JSON: subject, audience, groups, scopes, client, agent, foreign, tampered, claims
-//	                     (an object of further claims), auth_age (time since the login); or none
+//	                     (an object of further claims), auth_age (time since the login), lifetime, certificate
+//	                     (own: bound to the client's certificate); or none
+//	-- proof --          JSON, may be empty: the token is bound to a key and shown with DPoP proofs; method,
+//	                     url, token, age, key (other), scheme, count, again, nonce change the proofs
 //	-- headers --        HTTP headers; an empty value removes one
 //	-- grants --         access that is granted beforehand, one a line: {"principal":"group:dev","server":"s",
 //	                     "tools":["echo"],"agent":"","purpose":"","ttl":"1h","uses":0}
@@ -135,7 +140,7 @@ func (c *testCase) revisions() []warder.Revision {
 func knownKeys() []string {
 	return []string{
 		"kind", "control", "reason", "status", "contains", "absent", "forwarded", "doors", "revisions", "approve",
-		"effect", "repeat", "list_first", "capabilities", "client", "endpoint", "query", "answers", "era", "peer", "tls",
+		"effect", "repeat", "list_first", "capabilities", "client", "endpoint", "query", "answers", "era", "peer", "tls", "certificate",
 		"server_saw", "server_missed", "hello_contains", "hello_absent", "named", "fresh", "mutation", "because",
 	}
 }
