@@ -105,7 +105,7 @@ func (is *Issuer) fits(doc *codeDoc, who *caller, p parameters, now time.Time) *
 	switch {
 	case !now.Before(doc.Expires):
 		return refuse(errGrant, "The code has expired.").because("code_expired", "")
-	case doc.Expires.Add(-is.cfg.Lifetimes.Code).Before(is.keys.notBefore()):
+	case !doc.Expires.Add(-is.cfg.Lifetimes.Code).After(is.keys.notBefore()):
 		return refuse(errGrant, "The code has expired.").because("before_emergency", "")
 	case named && uri != q.Redirect:
 		return refuse(errGrant, "The redirect_uri is another than the code's.").because("redirect_mismatch", "")

@@ -136,7 +136,7 @@ func (is *Issuer) usable(ctx context.Context, id, secret string, m *family, who 
 		return is.endFamily(ctx, id, "refresh_of_another")
 	case subtle.ConstantTimeCompare(sum[:], m.Secret) != 1:
 		return is.endFamily(ctx, id, "refresh_reused")
-	case m.Began.Before(is.keys.notBefore()):
+	case !m.Began.After(is.keys.notBefore()):
 		return is.endFamily(ctx, id, "before_emergency")
 	case m.Key != "" && m.Key != who.key(), m.Cert != "" && m.Cert != who.cert:
 		return refuse(errProof, "The refresh token is bound to another key.").because("key_mismatch", "")

@@ -80,6 +80,10 @@ func (is *Issuer) exchangeGrant(r *http.Request) (grant, client string, out *tok
 		return grant, client, nil, refuse(errUnauthorized, "The client may not use this grant type.")
 	}
 	ctx := r.Context()
+	// An emergency that another replica declared reaches this one here at the latest.
+	if _, err := is.keys.read(ctx, time.Second); err != nil {
+		return grant, client, nil, undecided(err)
+	}
 	var a *award
 	switch grant {
 	case grantCode:
