@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/warder-mcp/warder/admin"
+	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/internal/safedial"
+	"github.com/warder-mcp/warder/revocation"
 )
 
 // Admin serves the admin plane with the configuration in force.
@@ -14,23 +18,42 @@ func (a *App) Admin() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.live.Load().operators.ServeHTTP(w, r) })
 }
 
+// alertTimeout bounds one alert.
+const alertTimeout = 10 * time.Second
+
 // openAdmin makes the admin plane of one configuration over the services.
-func (a *App) openAdmin(cfg *config.Config) (http.Handler, error) {
-	api, err := admin.New(cfg.Admin.API, admin.Deps{
-		Definitions: a.services.registry,
-		Status:      a.status,
-		Record:      a.services.trail.AppendWait,
-		Now:         a.opt.Now,
-		Log:         a.opt.Log,
-	})
+func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) {
+	s := a.services
+	authenticate, err := a.operatorIdentity(cfg, in)
+	if err != nil {
+		return nil, err
+	}
+	deps := admin.Deps{
+		Grants: grantAdmin{s.broker.Grants}, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans}, Agents: agentAdmin{s.broker.Agents},
+		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
+		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
+		State: s.db.State(), Record: s.trail.AppendWait, Now: a.opt.Now, Log: a.opt.Log,
+		Alert: cfg.Admin.API.Alert.Alerter(safedial.New(safedial.Config{}).Client(alertTimeout), a.opt.Now),
+	}
+	in.issuerAdmin(&deps)
+	api, err := admin.New(cfg.Admin.API, deps)
 	if err != nil {
 		return nil, fmt.Errorf("admin plane: %w", err)
 	}
 	return api.Handler(), nil
 }
 
+// issuersOf are the authorization servers whose tokens identity accepts.
+func issuersOf(cfg *config.Config) []string {
+	var urls []string
+	for i := range cfg.Identity.Issuers {
+		urls = append(urls, cfg.Identity.Issuers[i].URL)
+	}
+	return urls
+}
+
 // status is what the system knows of itself.
-func (a *App) status(_ context.Context) (admin.Status, error) {
+func (a *App) status(ctx context.Context) (admin.Status, error) {
 	in := a.live.Load()
 	s := admin.Status{Version: a.opt.Version, Started: a.started, Config: in.digest, Weakened: map[string]string{}}
 	for i := range in.cfg.Servers {
@@ -41,5 +64,20 @@ func (a *App) status(_ context.Context) (admin.Status, error) {
 			s.Weakened[string(id)] = mode.String()
 		}
 	}
+	revoked, err := a.services.revoked.List(ctx)
+	if err != nil {
+		return s, fmt.Errorf("list revocations: %w", err)
+	}
+	s.Revocations = len(revoked)
+	for _, e := range revoked {
+		if e.Kind == revocation.KindAll {
+			s.Warnings = append(s.Warnings, "EVERYTHING IS REVOKED: no call passes until that is lifted")
+		}
+	}
+	waiting, err := a.services.broker.Holds.List(ctx, broker.HoldPending)
+	if err != nil {
+		return s, fmt.Errorf("list calls that wait: %w", err)
+	}
+	s.PendingHolds = len(waiting)
 	return s, nil
 }

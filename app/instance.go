@@ -69,7 +69,7 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	in.gate.ReviewOn(a.services.revoked.Changed)
 	lister.gate = in.gate
 	in.handler = in.routes(a, ends)
-	if in.operators, err = a.openAdmin(cfg); err != nil {
+	if in.operators, err = a.openAdmin(cfg, in); err != nil {
 		return nil, err
 	}
 	return in, nil
