@@ -443,3 +443,39 @@ func TestFailsClosed(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionOfAForgottenProvider proves that taking a provider out of the configuration ends its sessions.
+func TestSessionOfAForgottenProvider(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, local)
+	b := s.browser(t)
+	b.link("ada")
+	s.cfg.Local.Enabled = false
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.AddCookie(&http.Cookie{Name: s.cookies.session, Value: b.cookie("session")})
+	if u, ok := s.Current(r); ok {
+		t.Errorf("still logged in: %+v", u)
+	}
+}
+
+func TestUserFollowsTheAccount(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, local)
+	b := s.browser(t)
+	b.link("ada", "operators")
+	var sid string
+	if err := s.each(t.Context(), func(ss *session) error { sid = ss.User.Session; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.browser(t).link("ada", "readers")
+	u, err := s.User(t.Context(), sid)
+	if err != nil || u == nil || len(u.Groups) != 1 || u.Groups[0] != "readers" {
+		t.Errorf("User = %+v, %v", u, err)
+	}
+	if alive, err := s.Alive(t.Context(), "none"); alive || err != nil {
+		t.Errorf("Alive(none) = %v, %v", alive, err)
+	}
+}

@@ -115,8 +115,8 @@ func (c *consents) known(r *http.Request, q *issuer.Question) (granted, refused 
 	if !errors.Is(err, state.ErrNotFound) {
 		return false, false, fmt.Errorf("read answer: %w", err)
 	}
-	if q.Prompt == "consent" {
-		return false, false, nil
+	if q.Prompt == "consent" || q.Client.Loopback {
+		return false, false, nil // RFC 8252 section 8.6: any program on the computer can pass for this client
 	}
 	doc, err := c.deps.State.Get(ctx, kindConsent, consentID(c.userKey(q.User), q))
 	if errors.Is(err, state.ErrNotFound) {

@@ -147,6 +147,7 @@ func consentDenies(t *testing.T) {
 		{"more_scopes", func(q *issuer.Question) { q.Scopes = append(q.Scopes, "notes:write") }},
 		{"no_details", func(q *issuer.Question) { q.Details = nil }},
 		{"wider_details", func(q *issuer.Question) { q.Details = []warder.Detail{{Server: "notes"}} }},
+		{"program_on_this_computer", func(q *issuer.Question) { q.Client.Loopback = true }},
 		{"asked_to_ask", func(q *issuer.Question) { q.Prompt = "consent" }},
 		{"id_of_a_trusted_client_that_registered_itself", func(q *issuer.Question) {
 			q.Client = issuer.Client{ID: "console", Source: issuer.SourceDynamic}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -292,8 +294,8 @@ func (p *provider) user(id *oidc.IDToken) (*issuer.User, error) {
 	}
 	names := p.cfg.Claims
 	sub := text(names.Subject)
-	if sub == "" {
-		return nil, fmt.Errorf("claim %s is missing", names.Subject)
+	if sub == "" || !clean(sub) || !clean(text(names.Tenant)) { // both are parts of keys
+		return nil, fmt.Errorf("claim %s is missing, or it or the tenant holds control characters", names.Subject)
 	}
 	u := &issuer.User{
 		Issuer: p.cfg.Issuer, Subject: p.cfg.Name + ":" + sub, Name: text(names.Name), Tenant: text(names.Tenant),
@@ -317,6 +319,9 @@ func (p *provider) user(id *oidc.IDToken) (*issuer.User, error) {
 	}
 	return u, nil
 }
+
+// clean reports whether text has no control characters.
+func clean(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
 
 // groups maps the groups of the provider to those of Warder. It never returns nil.
 func (p *provider) groups(from []string) []string {
@@ -345,7 +350,7 @@ func list(v any) []string {
 	case []any:
 		var out []string
 		for _, e := range v[:min(len(v), most)] {
-			if s, ok := e.(string); ok && s != "" && len(s) <= 256 {
+			if s, ok := e.(string); ok && s != "" && len(s) <= 256 && clean(s) {
 				out = append(out, s)
 			}
 		}

@@ -163,6 +163,7 @@ func TestProviderAttacks(t *testing.T) {
 		{"domain_not_verified", func(o *op) { o.claims["email_verified"] = false }, "not_allowed"},
 		{"domain_verified_as_text", func(o *op) { o.claims["email_verified"] = "true" }, "not_allowed"},
 		{"tenant_of_another", func(o *op) { o.claims["tid"] = "t2" }, "not_allowed"},
+		{"subject_with_separator", func(o *op) { o.sub = "u-1\x1fadmin" }, "not_allowed"},
 		{"tenant_as_list", func(o *op) { o.claims["tid"] = []string{"t1"} }, "not_allowed"},
 	}
 	for _, c := range cases {

@@ -117,7 +117,7 @@ func (s *Service) session(r *http.Request) (*session, error) {
 		return nil, err
 	}
 	now := s.deps.Now()
-	if !now.Before(ss.Max) || now.Sub(ss.Seen) >= s.cfg.Session.Idle {
+	if !s.lasts(ss, now) {
 		return nil, nil
 	}
 	if now.Sub(ss.Seen) > seenEvery {
@@ -129,6 +129,15 @@ func (s *Service) session(r *http.Request) (*session, error) {
 		}
 	}
 	return ss, nil
+}
+
+// lasts reports whether a session has not ended and the configuration still knows where it came from.
+func (s *Service) lasts(ss *session, now time.Time) bool {
+	known := s.provider(ss.Provider) != nil
+	if ss.Provider == localProvider {
+		known = s.cfg.Local.Enabled
+	}
+	return known && now.Before(ss.Max) && now.Sub(ss.Seen) < s.cfg.Session.Idle
 }
 
 // again reads a session once more.
@@ -158,12 +167,19 @@ func (s *Service) Alive(ctx context.Context, sid string) (bool, error) {
 	return ss != nil, err
 }
 
-// User returns the person of a login session as the provider last described them, by the session's id; nil
-// when the session has ended. The issuer asks before it renews tokens.
+// User returns the person of a login session as the provider, or the local account, now describes them, by
+// the session's id; nil when the session has ended. The issuer asks before it renews tokens.
 func (s *Service) User(ctx context.Context, sid string) (*issuer.User, error) {
 	ss, err := s.bySID(ctx, sid)
 	if err != nil || ss == nil {
 		return nil, err
+	}
+	if ss.Provider == localProvider {
+		a, err := s.account(ctx, ss.User.Name)
+		if err != nil || a == nil {
+			return nil, err
+		}
+		ss.User.Groups = append([]string{}, a.Groups...)
 	}
 	return &ss.User, nil
 }
@@ -179,7 +195,11 @@ func (s *Service) bySID(ctx context.Context, sid string) (*session, error) {
 	if len(docs) == 0 {
 		return nil, nil
 	}
-	return decodeSession(docs[0])
+	ss, err := decodeSession(docs[0])
+	if err != nil || !s.lasts(ss, s.deps.Now()) {
+		return nil, err
+	}
+	return ss, nil
 }
 
 // sessionsOf lists the sessions of a user, oldest first.
