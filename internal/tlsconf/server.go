@@ -22,6 +22,7 @@ type Server struct {
 	Cert       secret.Ref `yaml:"cert"`        // certificate chain in PEM, leaf first
 	Key        secret.Ref `yaml:"key"`         // private key of the leaf in PEM
 	ClientCA   secret.Ref `yaml:"client_ca"`   // authorities in PEM; when set, every client must present a certificate that one of them vouches for
+	AskClient  bool       `yaml:"-"`           // ask clients for a certificate, but neither demand nor judge one; ClientCA goes first
 	AllowTLS12 bool       `yaml:"allow_tls12"` // also accept TLS 1.2, with strong suites only
 }
 
@@ -37,6 +38,9 @@ func ServerConfig(cfg Server) (*tls.Config, error) {
 	c := base(cfg.AllowTLS12)
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return k.get(), nil }
+	if cfg.AskClient {
+		c.ClientAuth = tls.RequestClientCert
+	}
 	if !cfg.ClientCA.IsZero() {
 		if c.ClientCAs, err = readClientCAs(cfg.ClientCA); err != nil {
 			return nil, err
