@@ -47,6 +47,7 @@ func Validate(cfg *Config) []Problem {
 	v.listeners(cfg)
 	v.found = append(v.found, Defaults{}.Refuse(cfg)...)
 	v.servers(cfg)
+	v.shared(cfg)
 	v.controls(cfg)
 	if cfg.Admin.Address != "" {
 		v.loopback("admin.address", cfg.Admin.Address)

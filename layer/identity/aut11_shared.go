@@ -1,14 +1,16 @@
 package identity
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 // notShared refuses accounts that the configuration lists as shared: used by several people or services, so
@@ -49,27 +51,44 @@ func (n *notShared) Intercept(_ context.Context, x *warder.Exchange) (warder.Dec
 // A CredentialUse says that a server is shown the credential behind a reference.
 type CredentialUse struct {
 	Server string // name of the server
-	Ref    string // the reference as configured, such as "env:TOKEN"; not the value
-	Owner  string // who answers for sharing it with other servers; empty: nobody
+	Ref    secret.Ref
 }
 
 // errShared reports one credential behind several servers.
 var errShared = errors.New("servers share a credential")
 
-// CheckShared reports every reference that two servers use without an owner for each use: a server that is
-// taken over could act at the other. Part of control AUT-11.
-func CheckShared(uses []CredentialUse) error {
-	uses = slices.Clone(uses)
-	slices.SortFunc(uses, func(a, b CredentialUse) int {
-		return cmp.Or(cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Server, b.Server))
-	})
-	var errs []error
-	for i := 1; i < len(uses); i++ {
-		a, b := uses[i-1], uses[i]
-		if a.Ref == "" || a.Ref != b.Ref || a.Server == b.Server || a.Owner != "" && b.Owner != "" {
+// CheckShared reports every reference that two servers use, unless the configuration names who answers for it:
+// a server that is taken over could act at the other, and nobody could tell them apart there. It compares
+// references, not the secrets behind them, which it never reads. Part of control AUT-11.
+func (c Config) CheckShared(uses []CredentialUse) error {
+	answered := map[string]bool{}
+	for _, s := range c.SharedCredentials {
+		answered[nameOf(s.Ref)] = s.Owner != ""
+	}
+	users := map[string][]string{}
+	for _, u := range uses {
+		if u.Ref.IsZero() {
 			continue
 		}
-		errs = append(errs, fmt.Errorf("%w: %s and %s both use %s; give each its own, or name who answers for it", errShared, a.Server, b.Server, a.Ref))
+		name := nameOf(u.Ref)
+		if !slices.Contains(users[name], u.Server) {
+			users[name] = append(users[name], u.Server)
+		}
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(users)) {
+		if len(users[name]) > 1 && !answered[name] {
+			errs = append(errs, fmt.Errorf("%w: %s use %s", errShared, strings.Join(users[name], " and "), name))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// nameOf writes a reference as text: where the secret is, never the secret.
+func nameOf(ref secret.Ref) string {
+	raw, err := json.Marshal(ref)
+	if err != nil {
+		return "a reference that cannot be written" // equal to others of its kind, so it is refused
+	}
+	return string(raw)
 }

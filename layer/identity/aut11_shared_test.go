@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 func TestAUT11(t *testing.T) {
@@ -56,21 +57,27 @@ func TestAUT11(t *testing.T) {
 
 func TestCheckShared(t *testing.T) {
 	t.Parallel()
+	env := func(name string) secret.Ref { return secret.Ref{Env: name} }
+	owned := func(name, owner string) []SharedCredential { return []SharedCredential{{Ref: env(name), Owner: owner}} }
 	for name, tt := range map[string]struct {
-		uses []CredentialUse
-		ok   bool
+		shared []SharedCredential
+		uses   []CredentialUse
+		ok     bool
 	}{
-		"each its own":          {[]CredentialUse{{Server: "a", Ref: "env:A"}, {Server: "b", Ref: "env:B"}}, true},
-		"twice at one server":   {[]CredentialUse{{Server: "a", Ref: "env:A"}, {Server: "a", Ref: "env:A"}}, true},
-		"shared":                {[]CredentialUse{{Server: "b", Ref: "env:A"}, {Server: "c", Ref: "env:B"}, {Server: "a", Ref: "env:A"}}, false},
-		"shared with owners":    {[]CredentialUse{{Server: "a", Ref: "env:A", Owner: "ops"}, {Server: "b", Ref: "env:A", Owner: "ops"}}, true},
-		"one says who owns it":  {[]CredentialUse{{Server: "a", Ref: "env:A", Owner: "ops"}, {Server: "b", Ref: "env:A"}}, false},
-		"the third has nobody":  {[]CredentialUse{{Server: "a", Ref: "x", Owner: "ops"}, {Server: "b", Ref: "x", Owner: "ops"}, {Server: "c", Ref: "x"}}, false},
-		"no credential at all":  {[]CredentialUse{{Server: "a"}, {Server: "b"}}, true},
-		"file and environment":  {[]CredentialUse{{Server: "a", Ref: "env:A"}, {Server: "b", Ref: "file:A"}}, true},
-		"no servers whatsoever": {nil, true},
+		"each its own":         {nil, []CredentialUse{{"a", env("A")}, {"b", env("B")}}, true},
+		"twice at one server":  {nil, []CredentialUse{{"a", env("A")}, {"a", env("A")}}, true},
+		"shared":               {nil, []CredentialUse{{"b", env("A")}, {"c", env("B")}, {"a", env("A")}}, false},
+		"shared with an owner": {owned("A", "ops"), []CredentialUse{{"a", env("A")}, {"b", env("A")}}, true},
+		"shared with nobody":   {owned("A", ""), []CredentialUse{{"a", env("A")}, {"b", env("A")}}, false},
+		"another has an owner": {owned("B", "ops"), []CredentialUse{{"a", env("A")}, {"b", env("A")}}, false},
+		"no credential at all": {nil, []CredentialUse{{Server: "a"}, {Server: "b"}}, true},
+		"file and environment": {nil, []CredentialUse{{"a", env("A")}, {"b", secret.Ref{File: "A"}}}, true},
+		"the same helper":      {nil, []CredentialUse{{"a", secret.Ref{Exec: []string{"x", "y"}}}, {"b", secret.Ref{Exec: []string{"x", "y"}}}}, false},
+		"the same vault path": {nil, []CredentialUse{
+			{"a", secret.Ref{Vault: &secret.VaultRef{}}}, {"b", secret.Ref{Vault: &secret.VaultRef{}}},
+		}, false},
 	} {
-		if err := CheckShared(tt.uses); (err == nil) != tt.ok || err != nil && !errors.Is(err, errShared) {
+		if err := (Config{SharedCredentials: tt.shared}).CheckShared(tt.uses); (err == nil) != tt.ok || err != nil && !errors.Is(err, errShared) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -18,18 +18,25 @@ import (
 
 // Config is the identity section of the configuration. Without issuers nobody can enter over HTTP.
 type Config struct {
-	BaseURL         string        `yaml:"base_url"`         // public address of Warder, without trailing slash, such as https://gate.example.com; servers are at BASE/mcp/NAME
-	Issuers         []Issuer      `yaml:"issuers"`          // authorization servers whose tokens are accepted
-	LocalIssuer     string        `yaml:"local_issuer"`     // issuer identifier under which Warder mints tokens itself, for the quick start; empty: none
-	ScopesSupported []string      `yaml:"scopes_supported"` // minimal scopes a client asks for at first; also in the metadata document
-	CacheTTL        time.Duration `yaml:"cache_ttl"`        // how long a verified token is remembered, at most 60s; zero means 60s
-	CacheSize       int           `yaml:"cache_size"`       // how many verified tokens are remembered; zero means 10000
-	DPoP            DPoP          `yaml:"dpop"`             // which callers must prove that they hold the key of their token, and how
-	Clients         Clients       `yaml:"clients"`          // clients and workloads that show a certificate instead of a token
-	SharedAccounts  []string      `yaml:"shared_accounts"`  // accounts that several people or services use, as "issuer|subject"; they are refused
-	Documentation   string        `yaml:"documentation"`    // address of a page for developers of clients, shown in the metadata document; empty: none
+	BaseURL           string             `yaml:"base_url"`           // public address of Warder, without trailing slash, such as https://gate.example.com; servers are at BASE/mcp/NAME
+	Issuers           []Issuer           `yaml:"issuers"`            // authorization servers whose tokens are accepted
+	LocalIssuer       string             `yaml:"-"`                  // issuer identifier of Warder's own authorization server; set by the application, empty: none
+	ScopesSupported   []string           `yaml:"scopes_supported"`   // minimal scopes a client asks for at first; also in the metadata document
+	CacheTTL          time.Duration      `yaml:"cache_ttl"`          // how long a verified token is remembered, at most 60s; zero means 60s
+	CacheSize         int                `yaml:"cache_size"`         // how many verified tokens are remembered; zero means 10000
+	DPoP              DPoP               `yaml:"dpop"`               // which callers must prove that they hold the key of their token, and how
+	Clients           Clients            `yaml:"clients"`            // clients and workloads that show a certificate instead of a token
+	SharedAccounts    []string           `yaml:"shared_accounts"`    // accounts that several people or services use, as "issuer|subject"; they are refused
+	SharedCredentials []SharedCredential `yaml:"shared_credentials"` // credentials that several servers may be shown, and who answers for that
+	Documentation     string             `yaml:"documentation"`      // address of a page for developers of clients, shown in the metadata document; empty: none
 
 	AuthorityConfig `yaml:",inline"`
+}
+
+// A SharedCredential is a credential that more than one server is shown (control AUT-11).
+type SharedCredential struct {
+	Ref   secret.Ref `yaml:"ref"`   // the reference, exactly as the servers have it
+	Owner string     `yaml:"owner"` // who answers for sharing it
 }
 
 // A DPoP says where a token must be bound to a key, and how strictly proofs are judged (control IAM-06).
@@ -225,7 +232,7 @@ func (c Config) Validate() error {
 	for i, is := range issuers {
 		at := fmt.Sprintf("issuers[%d]", i)
 		if i >= len(c.Issuers) {
-			at = "local_issuer"
+			at = "the issuer of this gateway"
 		}
 		for _, err := range is.validate() {
 			if err == nil {
