@@ -25,6 +25,8 @@ func pages() []page {
 		{"events.md", eventsPage},
 		{"metrics.md", metricsPage},
 		{"controls.md", controlsPage},
+		{"admin-api.md", adminPage},
+		{"admin-api.json", adminDocument},
 	}
 }
 
