@@ -8,14 +8,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -49,7 +48,8 @@ func benchmarkCall(b *testing.B, size int) {
 	rate := "{per_second: 10000000, burst: 10000000}"
 	cfg, err := config.Parse("bench.yaml", fmt.Appendf(nil, `version: 1
 data: %s
-identity: {base_url: "http://127.0.0.1:1", local_issuer: "http://127.0.0.1:1/issuer"}
+identity: {base_url: "http://127.0.0.1:1"}
+issuer: {url: "http://127.0.0.1:1/issuer"}
 gateway: {rates: {peer: %[2]s, principal: %[2]s, client: %[2]s, server: %[2]s, tool: %[2]s}}
 access: {inline: 'permit(principal in Warder::Group::"eng", action, resource);'}
 output: {volume: {limit: 1000GiB, alert: 1000GiB}}
@@ -73,11 +73,7 @@ servers: [{name: echo, url: %q}]
 	if err := a.Registry().Approve(b.Context(), registry.Request{Key: registry.KeyOf(tool), Who: "bench", Effect: warder.EffectRead}); err != nil {
 		b.Fatal(err)
 	}
-	is, err := issuer.New(issuer.Config{URL: "http://127.0.0.1:1/issuer", Dir: filepath.Join(dir, "issuer")})
-	if err != nil {
-		b.Fatal(err)
-	}
-	token, err := is.Mint(issuer.Claims{Subject: "bench", Audience: "http://127.0.0.1:1/mcp/echo", Groups: []string{"eng"}})
+	token, err := a.Mint(b.Context(), issuer.Claims{Subject: "bench", Audience: "http://127.0.0.1:1/mcp/echo", Groups: []string{"eng"}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
-	"github.com/warder-mcp/warder/internal/jose"
 	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/access/cedar"
@@ -59,6 +56,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		input:     input.Deps{Questions: l},
 		authority: identity.AuthorityDeps{Uses: identity.NewUses(s.db.State()), Now: a.opt.Now},
 		access:    accessDeps,
+		upstream:  in.keeper,
 		record:    record.Deps{Log: s.trail, ConfigDigest: in.digest},
 		output:    output.Deps{Now: a.opt.Now},
 	}, nil
@@ -84,12 +82,8 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 		HTTP:       safedial.New(safedial.Config{Allow: cfg.Identity.DialRules()}).Client(fetchTimeout),
 		Now:        a.opt.Now,
 	}
-	if a.services.issuer != nil {
-		set, err := a.services.issuer.Keys()
-		if err != nil {
-			return d, err
-		}
-		d.Keys = map[string]identity.Keys{a.services.issuer.URL(): jose.Static(set)}
+	if in.authority != nil {
+		d.Keys = map[string]identity.Keys{in.authority.URL(): in.authority.Keys()}
 	}
 	return d, nil
 }
@@ -127,12 +121,3 @@ func (r refresher) Refresh(_ context.Context, server, kind string) error {
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
-
-// issuerPath is the path under which the local issuer serves its keys.
-func issuerPath(is *issuer.Issuer) string {
-	u, err := url.Parse(is.URL())
-	if err != nil || u.Path == "" || u.Path == "/" {
-		return "/jwks.json"
-	}
-	return u.Path + "/"
-}

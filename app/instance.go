@@ -13,9 +13,12 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/internal/telemetry"
+	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/layer/access/cedar"
 	"github.com/warder-mcp/warder/layer/identity"
+	credentials "github.com/warder-mcp/warder/layer/upstream"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/proxy/upstream"
 	"github.com/warder-mcp/warder/wire"
@@ -32,6 +35,10 @@ type instance struct {
 	servers   []*upstream.Server
 	telemetry *telemetry.Telemetry
 	policies  *cedar.Engine
+	authority *authority          // nil without an issuer of our own
+	resources []issuer.Resource   // that its tokens can be for
+	secrets   *secret.Keeper      // secrets in use
+	keeper    *credentials.Keeper // credentials for servers
 	drain     time.Duration
 }
 
@@ -45,6 +52,13 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 	}()
 	ends, err := in.endpoints(a)
 	if err != nil {
+		return nil, err
+	}
+	in.resources = in.resourcesOf(cfg)
+	if in.authority, err = a.openIssuer(ctx, cfg, in); err != nil {
+		return nil, err
+	}
+	if err := in.openCredentials(a); err != nil {
 		return nil, err
 	}
 	lister := &lister{}
@@ -209,9 +223,11 @@ func (in *instance) routes(a *App, ends []*proxy.Endpoint) http.Handler {
 	})
 	mux.Handle("/.well-known/oauth-protected-resource", metadata)
 	mux.Handle("/.well-known/oauth-protected-resource/", metadata)
-	if a.services.issuer != nil {
-		mux.Handle(issuerPath(a.services.issuer), a.services.issuer.Handler())
-		mux.Handle("/.well-known/", a.services.issuer.Handler())
+	if in.authority != nil {
+		in.authority.mount(mux)
+		if in.authority.pages != nil {
+			mux.Handle("/oauth/", in.keeper.Handler(in.authority.person))
+		}
 	}
 	return mux
 }
@@ -225,6 +241,13 @@ func (in *instance) close(ctx context.Context) error {
 	for _, s := range in.servers {
 		errs = append(errs, s.Close(ctx))
 	}
+	if in.keeper != nil {
+		errs = append(errs, in.keeper.Close())
+	}
+	if in.secrets != nil {
+		errs = append(errs, in.secrets.Close())
+	}
+	in.authority.close()
 	if in.telemetry != nil {
 		errs = append(errs, in.telemetry.Close(ctx))
 	}

@@ -53,7 +53,7 @@ func (a *App) open(ctx context.Context, lc *config.Listener, in *instance, srv *
 	var tc *tls.Config
 	if lc.TLS != nil {
 		var err error
-		if tc, err = tlsconf.ServerConfig(tlsconf.Server{Cert: lc.TLS.Cert, Key: lc.TLS.Key, ClientCA: lc.TLS.ClientCA, AllowTLS12: in.cfg.Network.AllowTLS12}); err != nil {
+		if tc, err = tlsconf.ServerConfig(tlsconf.Server{Cert: lc.TLS.Cert, Key: lc.TLS.Key, ClientCA: lc.TLS.ClientCA, AskClient: lc.TLS.RequestClientCert, AllowTLS12: in.cfg.Network.AllowTLS12}); err != nil {
 			return "", fmt.Errorf("listen on %s: %w", lc.Address, err)
 		}
 	} else if err := tlsconf.CheckPlaintext(lc.Address, in.cfg.Network.InsecurePlaintext); err != nil {

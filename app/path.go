@@ -14,6 +14,7 @@ import (
 	"github.com/warder-mcp/warder/layer/output"
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/layer/tools"
+	"github.com/warder-mcp/warder/layer/upstream"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -29,6 +30,7 @@ import (
 //	input     is the question harmless    schema, caps, unknown members
 //	authority does the credential cover it  scopes, details, the agent's tools, the login's strength
 //	access    may they, now, for this     policy decides last; nothing rewrites after it
+//	upstream  what the server is shown    credentials of its own, never the caller's
 //	uses      one call less               of a credential that is good for a number of them
 //	record    write it down               durable before the effect, complete at the end
 //	output    is the answer harmless      size, error hygiene, cache scope: first on the way up
@@ -44,6 +46,7 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 	p.add(input.New(cfg.Input, d.input))
 	p.add(identity.NewAuthority(cfg.Identity, d.authority))
 	p.add(access.New(cfg.Access, d.access))
+	p.add(upstream.New(d.upstream))
 	p.add(identity.NewUseLimit(d.authority.Uses), nil)
 	p.add(record.New(cfg.Record, d.record))
 	p.add(output.New(cfg.Output, d.output))
@@ -60,6 +63,7 @@ type deps struct {
 	input     input.Deps
 	authority identity.AuthorityDeps
 	access    access.Deps
+	upstream  *upstream.Keeper
 	record    record.Deps
 	output    output.Deps
 }

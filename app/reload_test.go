@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/issuer"
 )
 
 // legacyServer is a server with sessions whose one tool tells that it was called.
@@ -54,7 +54,8 @@ func TestReloadKeepsSessions(t *testing.T) {
 		t.Helper()
 		cfg, err := config.Parse("w.yaml", []byte(fmt.Sprintf(`version: 1
 data: %s
-identity: {base_url: "https://gate.test", local_issuer: "http://127.0.0.1/issuer"}
+identity: {base_url: "https://gate.test"}
+issuer: {url: "http://127.0.0.1/issuer"}
 limits: {drain_timeout: 1s}
 tools: {trust: first_use}
 access: {inline: '%s'}
@@ -72,11 +73,7 @@ servers: [{name: s, era: legacy, url: %q}]
 	}
 	door := httptest.NewServer(a)
 	defer door.Close()
-	is, err := issuer.New(issuer.Config{URL: "http://127.0.0.1/issuer", Dir: filepath.Join(dir, "issuer")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := is.Mint(issuer.Claims{Subject: "ada", Audience: "https://gate.test/mcp/s"})
+	token, err := a.Mint(t.Context(), issuer.Claims{Subject: "ada", Audience: "https://gate.test/mcp/s"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/seal"
 	"github.com/warder-mcp/warder/layer/gateway"
 	"github.com/warder-mcp/warder/layer/record"
@@ -34,8 +33,7 @@ type services struct {
 	trail    *record.Log
 	sessions *proxy.Sessions
 	box      *seal.Box
-	used     *gateway.Used  // states of box that came back
-	issuer   *issuer.Issuer // nil unless identity.local names one
+	used     *gateway.Used // states of box that came back
 }
 
 // openServices opens the data folder and everything in it.
@@ -55,11 +53,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if s.box, err = openBox(ctx, cfg); err != nil {
 		return nil, err
 	}
-	audit := cfg.Record.Dir
-	if audit == "" {
-		audit = filepath.Join(cfg.Data, "audit")
-	}
-	if s.trail, err = record.OpenLog(ctx, audit, cfg.Record, opt.Log); err != nil {
+	if s.trail, err = record.OpenLog(ctx, auditFolder(cfg), cfg.Record, opt.Log); err != nil {
 		return nil, fmt.Errorf("audit trail: %w", err)
 	}
 	if s.db, err = store.OpenConfig(ctx, cfg.State.Config, filepath.Join(cfg.Data, "warder.db"), store.WithClock(opt.Now), store.WithLog(opt.Log)); err != nil {
@@ -80,12 +74,6 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	s.revoked, err = revocation.New(ctx, revocation.Deps{State: s.db.State(), Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log})
 	if err != nil {
 		return nil, err
-	}
-	if cfg.Identity.LocalIssuer != "" {
-		s.issuer, err = issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer"), Now: opt.Now})
-		if err != nil {
-			return nil, fmt.Errorf("local issuer: %w", err)
-		}
 	}
 	return s, nil
 }

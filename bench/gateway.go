@@ -122,7 +122,8 @@ func configuration(dir, listen, admin, url string, s setup) string {
 	return fmt.Sprintf(`version: 1
 data: %s
 listen: [{address: "%s"}]
-identity: {base_url: "http://%s", local_issuer: "http://%s/issuer"%[9]s}
+identity: {base_url: "http://%s"%[9]s}
+issuer: {url: "http://%[4]s/issuer"}
 gateway:
   rates: {peer: %[5]s, principal: %[5]s, client: %[5]s, server: %[5]s, tool: %[5]s}
 access:

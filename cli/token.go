@@ -1,15 +1,16 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/issuer"
 )
 
 func tokenCommand() *cobra.Command {
@@ -17,7 +18,7 @@ func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token SERVER",
 		Short: "Mint a token of the local issuer for one server or group",
-		Long: "Token prints an access token of the issuer that the configuration names as identity.local_issuer. It\n" +
+		Long: "Token prints an access token of the issuer that the configuration names as issuer.url. It\n" +
 			"is for trying things out on this machine: whoever can read the data folder can be anybody.",
 		Example: "  warder token notes --subject ana --groups eng --ttl 15m",
 		GroupID: "decide",
@@ -34,7 +35,7 @@ func tokenCommand() *cobra.Command {
 			if claims.Audience, err = audience(cfg, args[0]); err != nil {
 				return err
 			}
-			token, err := mint(cfg, claims)
+			token, err := mint(cmd.Context(), cfg, claims)
 			if err != nil {
 				return err
 			}
@@ -82,16 +83,12 @@ func audience(cfg *config.Config, name string) (string, error) {
 	return resource, nil
 }
 
-// mint makes a token of the local issuer.
-func mint(cfg *config.Config, claims issuer.Claims) (string, error) {
-	if cfg.Identity.LocalIssuer == "" {
-		return "", fail(exitFailed, "set identity.local_issuer, or get a token from your identity provider", errors.New("the configuration has no local issuer"))
+// mint makes a token of Warder's own authorization server.
+func mint(ctx context.Context, cfg *config.Config, claims issuer.Claims) (string, error) {
+	token, err := app.MintToken(ctx, cfg, claims)
+	if errors.Is(err, app.ErrNoIssuer) {
+		return "", fail(exitFailed, "set issuer.url, or get a token from your identity provider", err)
 	}
-	is, err := issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer")})
-	if err != nil {
-		return "", fmt.Errorf("local issuer: %w", err)
-	}
-	token, err := is.Mint(claims)
 	if err != nil {
 		return "", fmt.Errorf("mint token: %w", err)
 	}

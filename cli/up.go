@@ -20,7 +20,7 @@ import (
 
 	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -91,12 +91,12 @@ func (u *quickStart) run(ctx context.Context) (err error) {
 	if _, err := a.Listen(ctx); err != nil {
 		return fail(exitFailed, "choose another address with --address", err)
 	}
-	token, err := mint(cfg, issuer.Claims{Subject: localUser(), Audience: cfg.Identity.Resource(demoGroup), Groups: []string{"people"}, TTL: issuer.MaxTTL})
+	token, err := a.Mint(ctx, issuer.Claims{Subject: localUser(), Audience: cfg.Identity.Resource(demoGroup), Groups: []string{"people"}, TTL: issuer.MaxTTL})
 	if err != nil {
 		return err
 	}
 	demo := &demo{base: cfg.Identity.BaseURL, token: func(name string) (string, error) {
-		return mint(cfg, issuer.Claims{Subject: localUser(), Audience: cfg.Identity.Resource(name), Groups: []string{"people"}})
+		return a.Mint(ctx, issuer.Claims{Subject: localUser(), Audience: cfg.Identity.Resource(name), Groups: []string{"people"}})
 	}}
 	if err := u.approveHonest(ctx, a, demo); err != nil {
 		return err
@@ -166,7 +166,8 @@ listen:
   - address: %[2]q
 identity:
   base_url: "http://%[2]s"
-  local_issuer: "http://%[2]s/issuer"
+issuer:
+  url: "http://%[2]s/issuer"
 access:
   # Everybody with a token of the group "people" may use what was approved, but nothing that destroys.
   inline: |

@@ -8,6 +8,8 @@ import (
 	warder "github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/internal/secret"
+	"github.com/warder-mcp/warder/issuer"
+	"github.com/warder-mcp/warder/issuer/login"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/gateway"
 	"github.com/warder-mcp/warder/layer/identity"
@@ -16,6 +18,7 @@ import (
 	"github.com/warder-mcp/warder/layer/output"
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/layer/tools"
+	credentials "github.com/warder-mcp/warder/layer/upstream"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/proxy/upstream"
 	"github.com/warder-mcp/warder/store"
@@ -48,6 +51,10 @@ type Config struct {
 	// Identity says whose tokens are accepted.
 	Identity identity.Config `yaml:"identity"`
 
+	// Issuer is Warder's own authorization server, which lets people log in and issues tokens. Without a
+	// url there is none.
+	Issuer Issuer `yaml:"issuer"`
+
 	// Tools says how definitions come to be approved.
 	Tools tools.Config `yaml:"tools"`
 
@@ -56,6 +63,12 @@ type Config struct {
 
 	// Access says by which policies calls are allowed. Without a policy every call is denied.
 	Access access.Config `yaml:"access"`
+
+	// Secrets says where references to secrets find them, besides files, variables and commands.
+	Secrets secret.Stores `yaml:"secrets"`
+
+	// Upstream says who Warder is to the authorization servers of the servers behind it.
+	Upstream credentials.Config `yaml:"upstream"`
 
 	// Servers lists the MCP servers behind the gateway. Each is reached at /mcp/NAME.
 	Servers []Server `yaml:"servers"`
@@ -100,6 +113,29 @@ func (s State) Validate() error {
 	return errors.Join(errs...)
 }
 
+// An Issuer is Warder's own authorization server and the pages on which people log in.
+type Issuer struct {
+	issuer.Config `yaml:",inline"`
+
+	// Login says how people log in. Without it the server issues tokens to workloads only.
+	Login login.Config `yaml:"login"`
+}
+
+// Validate reports what makes no sense in the section.
+func (i Issuer) Validate() error {
+	if i.URL == "" && i.Login.Local.Enabled {
+		return errors.New("url: people can log in only where there is an issuer")
+	}
+	var errs []error
+	if i.URL != "" {
+		errs = append(errs, i.Config.Validate())
+	}
+	if err := i.Login.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("login: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
 // LegacySSE reports whether the front doors open the HTTP+SSE transport of 2024-11-05.
 func (c *Config) LegacySSE() bool { return c.Gateway.Deprecated.HTTPSSE }
 
@@ -123,6 +159,10 @@ type TLS struct {
 	// ClientCA refers to the PEM certificates that client certificates must chain to. Without it no
 	// client certificate is asked for.
 	ClientCA secret.Ref `yaml:"client_ca"`
+
+	// RequestClientCert asks clients for a certificate without demanding one. The identity layer judges it:
+	// tokens may be bound to it (IAM-06), and it may be a credential of its own (IAM-01).
+	RequestClientCert bool `yaml:"request_client_cert"`
 }
 
 // A Server is one MCP server behind the gateway.
@@ -136,6 +176,10 @@ type Server struct {
 
 	// Labels are data labels that everything the server returns carries.
 	Labels []string `yaml:"labels"`
+
+	// Credentials says what the server is shown in place of the caller's credential, which it never gets.
+	// Default: nothing.
+	Credentials credentials.Credentials `yaml:"credentials,omitempty"`
 
 	// Config says how the server is reached: exactly one of url, sse_url and run.
 	upstream.Config `yaml:",inline"`

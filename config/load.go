@@ -47,7 +47,10 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, &Error{Problems: []Problem{{File: name, Message: fmt.Sprintf("the file is larger than %d bytes", MaxBytes)}}}
 	}
 	cfg := Default()
-	if err := strictyaml.Decode(name, data, cfg, func() []Problem { return Validate(cfg) }); err != nil {
+	if err := strictyaml.Decode(name, data, cfg, func() []Problem {
+		cfg.Identity.LocalIssuer = cfg.Issuer.URL // its tokens are accepted
+		return Validate(cfg)
+	}); err != nil {
 		return nil, err
 	}
 	return cfg, nil

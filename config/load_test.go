@@ -57,7 +57,7 @@ func TestParseReportsEveryProblem(t *testing.T) {
 		},
 		{
 			"two sources of a secret", "listen:\n  - address: \":1\"\n    tls: {cert: {file: a}, key: {file: a, env: B}}\n",
-			[]string{`3:33: listen[0].tls.key: secret reference: set exactly one of file, env and exec`},
+			[]string{`3:33: listen[0].tls.key: secret reference: set exactly one of file, env, exec, vault, aws and age`},
 		},
 		{"bypass without owner and end", "controls:\n  PRT-02: {mode: off}\n", []string{
 			`2:11: controls.PRT-02: mode off needs an owner | say who answers for the exception: owner: name@example.com`,

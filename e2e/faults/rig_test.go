@@ -19,14 +19,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/app"
+	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/issuer"
 )
 
 const settings = `version: 1
 data: %DATA%
 listen: [{address: "127.0.0.1:0"}]
 limits: {call_timeout: 20s, drain_timeout: 2s}
-identity: {base_url: "https://gate.test", local_issuer: "http://127.0.0.1/issuer"}
+identity: {base_url: "https://gate.test"}
+issuer: {url: "http://127.0.0.1/issuer"}
 gateway:
   loops: {repeats: 1000000, changing: 1000000}
   rates:
@@ -175,13 +178,12 @@ type gateway struct {
 
 func (g *gateway) mint() {
 	g.t.Helper()
-	is, err := issuer.New(issuer.Config{URL: "http://127.0.0.1/issuer", Dir: filepath.Join(g.dir, "issuer")})
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	cfg := config.Default()
+	cfg.Data, cfg.Issuer.URL = g.dir, "http://127.0.0.1/issuer"
+	var err error
 	g.token = make(map[string]string)
 	for _, name := range []string{"modern", "legacy"} {
-		if g.token[name], err = is.Mint(issuer.Claims{Subject: "ada", Audience: "https://gate.test/mcp/" + name}); err != nil {
+		if g.token[name], err = app.MintToken(g.t.Context(), cfg, issuer.Claims{Subject: "ada", Audience: "https://gate.test/mcp/" + name}); err != nil {
 			g.t.Fatal(err)
 		}
 	}

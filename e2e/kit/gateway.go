@@ -35,7 +35,8 @@ type Setup struct {
 const configuration = `version: 1
 data: %[1]q
 listen: [{address: %[2]q}]
-identity: {base_url: "http://%[2]s", local_issuer: "http://%[2]s/issuer"}
+identity: {base_url: "http://%[2]s"}
+issuer: {url: "http://%[2]s/issuer"}
 tools: {trust: %[3]s}
 access:
   inline: |

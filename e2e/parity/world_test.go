@@ -15,7 +15,7 @@ import (
 
 	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/issuer"
 )
 
 // TestMain lets the test binary be the server that the gateway starts as a child.
@@ -38,7 +38,8 @@ func kinds() []string {
 const settings = `version: 1
 data: %DATA%
 limits: {min_revision: "2024-11-05", drain_timeout: 5s}
-identity: {base_url: "https://gate.test", local_issuer: "http://127.0.0.1/issuer"}
+identity: {base_url: "https://gate.test"}
+issuer: {url: "http://127.0.0.1/issuer"}
 gateway:
   deprecated: {roots: true, sampling: true, logging: true, http_sse: true, sampling_budget: {per_minute: 1000000, concurrent: 1000, per_call: 1000}}
   elicitation: {form: true, url: true}
@@ -62,10 +63,10 @@ servers:
 
 // A world is one running gateway with servers of every kind behind it.
 type world struct {
-	app    *app.App
-	url    string
-	dir    string
-	issuer *issuer.Issuer
+	app *app.App
+	url string
+	dir string
+	cfg *config.Config
 
 	alone sync.Mutex // held by a run that shares its server with others
 
@@ -120,9 +121,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	if w.issuer, err = issuer.New(issuer.Config{URL: cfg.Identity.LocalIssuer, Dir: filepath.Join(cfg.Data, "issuer")}); err != nil {
-		t.Fatal(err)
-	}
+	w.cfg = cfg
 	t.Setenv("WARDER_PARITY_TOKEN", "Bearer "+w.token(t, "connect", "inner"))
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("WARDER_PARITY_DEBUG") != "" {
@@ -137,7 +136,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) token(t *testing.T, subject, endpoint string) string {
 	t.Helper()
-	token, err := w.issuer.Mint(issuer.Claims{Subject: subject, Audience: "https://gate.test/mcp/" + endpoint})
+	token, err := app.MintToken(t.Context(), w.cfg, issuer.Claims{Subject: subject, Audience: "https://gate.test/mcp/" + endpoint})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/internal/wardertest/issuer"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -225,7 +225,11 @@ const elsewhereIssuer = "https://idp.test"
 // prepare lets the gateway see the definitions and approves them.
 func (r *runner) prepare(cfg *config.Config) {
 	r.t.Helper()
-	is, err := issuer.New(issuer.Config{URL: cmp.Or(cfg.Identity.LocalIssuer, elsewhereIssuer), Dir: filepath.Join(r.dir, "issuer")})
+	where := issuer.Config{URL: cmp.Or(cfg.Issuer.URL, elsewhereIssuer), Dir: filepath.Join(r.dir, "issuer")}
+	if cfg.Issuer.URL != "" {
+		where.Sign = func(typ string, claims any) (string, error) { return r.app.Sign(r.t.Context(), typ, claims) }
+	}
+	is, err := issuer.New(where)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,12 +1,5 @@
-// Package issuer is the local token issuer of the quick start: one ES256 key in the data folder,
-// tokens minted in process for one server each, and the public metadata that a resource server or a
-// client needs to check them.
-//
-// It is not an authorization server: it has no authorization and no token endpoint, and its metadata
-// says so by listing no grant. A full server takes the place of this package behind the same three
-// things the rest of Warder uses: the issuer's identifier, its key set, and its metadata handler.
-//
-// Tokens follow RFC 9068 (typ at+jwt) and name exactly one audience, the canonical URI of one server.
+// Package issuer is an identity provider without a door, for tests: one ES256 key, and tokens with
+// whatever claims a test wants.
 package issuer
 
 import (
@@ -15,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -39,6 +31,9 @@ type Config struct {
 	URL string           // issuer identifier: https, or http on loopback; its path is the base path of the handler
 	Dir string           // folder that holds the key; created with mode 0700 if it does not exist
 	Now func() time.Time // clock; nil for time.Now
+
+	// Sign signs instead of a key in Dir, which is then not used; nil: the key in Dir signs.
+	Sign func(typ string, claims any) (string, error)
 }
 
 // Claims are what one token says.
@@ -56,12 +51,10 @@ type Claims struct {
 
 // An Issuer mints tokens and serves its metadata. It is safe for concurrent use.
 type Issuer struct {
-	url    string
-	base   string // path of url without trailing slash
-	signer *jose.Signer
-	now    func() time.Time
-	set    []byte // rendered key set
-	meta   []byte // rendered metadata
+	url  string
+	sign func(typ string, claims any) (string, error)
+	now  func() time.Time
+	set  []byte // rendered key set
 }
 
 // New opens the issuer's key, creating it on first use.
@@ -69,6 +62,13 @@ func New(cfg Config) (*Issuer, error) {
 	u, err := url.Parse(cfg.URL)
 	if err != nil || !jose.SecureURL(u) || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(cfg.URL, "/") {
 		return nil, fmt.Errorf("issuer url %q: want https, or http on loopback, without query, fragment or trailing slash", cfg.URL)
+	}
+	is := &Issuer{url: cfg.URL, sign: cfg.Sign, now: cfg.Now}
+	if is.now == nil {
+		is.now = time.Now
+	}
+	if is.sign != nil {
+		return is, nil
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("issuer folder: %w", err)
@@ -82,15 +82,9 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer key: %w", err)
 	}
-	is := &Issuer{url: cfg.URL, base: u.EscapedPath(), signer: signer, now: cfg.Now}
-	if is.now == nil {
-		is.now = time.Now
-	}
+	is.sign = signer.Sign
 	if is.set, err = signer.KeySet(); err != nil {
 		return nil, fmt.Errorf("issuer key set: %w", err)
-	}
-	if is.meta, err = json.Marshal(is.metadata()); err != nil {
-		return nil, fmt.Errorf("issuer metadata: %w", err)
 	}
 	return is, nil
 }
@@ -148,7 +142,7 @@ func (is *Issuer) Mint(c Claims) (string, error) {
 		t.Actor = &actor{Subject: c.Agent}
 	}
 	if len(c.More) == 0 {
-		return is.signer.Sign("at+jwt", t)
+		return is.sign("at+jwt", t)
 	}
 	all := maps.Clone(c.More)
 	own, err := json.Marshal(t)
@@ -159,44 +153,5 @@ func (is *Issuer) Mint(c Claims) (string, error) {
 		return "", fmt.Errorf("mint token: %w", err)
 	}
 	all["iat"], all["exp"] = t.Issued, t.Expires // integers, not the floats they were read as
-	return is.signer.Sign("at+jwt", all)
-}
-
-// metadata is the document of RFC 8414 section 2. No grant is offered, so authorization_endpoint and
-// token_endpoint are left out.
-func (is *Issuer) metadata() map[string]any {
-	return map[string]any{
-		"issuer":                   is.url,
-		"jwks_uri":                 is.url + "/jwks.json",
-		"response_types_supported": []string{},
-		"grant_types_supported":    []string{},
-	}
-}
-
-// Handler serves the key set and the metadata, at the places of RFC 8414 section 3.1 (well-known part
-// before the path) and of OpenID Connect Discovery section 4 (after the path).
-func (is *Issuer) Handler() http.Handler {
-	mux := http.NewServeMux()
-	meta := document("application/json", is.meta)
-	places := []string{
-		"/.well-known/oauth-authorization-server" + is.base,
-		is.base + "/.well-known/oauth-authorization-server",
-		is.base + "/.well-known/openid-configuration",
-	}
-	for _, p := range slices.Compact(places) { // the first two are one without a base path
-		mux.Handle("GET "+p, meta)
-	}
-	mux.Handle("GET "+is.base+"/jwks.json", document("application/jwk-set+json", is.set))
-	return mux
-}
-
-func document(mediaType string, body []byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		h := w.Header()
-		h.Set("Content-Type", mediaType)
-		h.Set("Cache-Control", "public, max-age=300")
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Access-Control-Allow-Origin", "*") // public documents, read by browser clients
-		_, _ = w.Write(body)                      // the client may be gone
-	})
+	return is.sign("at+jwt", all)
 }
