@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/internal/wardertest/issuer"
 )
 
 // FuzzConnect checks that no header and no query but the one good token makes a principal.

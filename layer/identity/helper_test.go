@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/wardertest/issuer"
 )
 
 const (

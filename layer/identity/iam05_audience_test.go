@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/issuer"
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/wardertest/issuer"
 )
 
 func TestIAM05(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/issuer"
+	"github.com/warder-mcp/warder/internal/wardertest/issuer"
 )
 
 func TestZTA01(t *testing.T) {
