@@ -105,7 +105,7 @@ func TestConfigurationsInPages(t *testing.T) {
 }
 
 // command finds "warder …" at the beginning of a line of a shell block or within backquotes.
-var command = regexp.MustCompile("(?m)(?:^(?:\\$ )?(?:[A-Z_]+=\\S+ )?|`)warder ((?:[a-z]+ ?)+)([^`\n]*)")
+var command = regexp.MustCompile("(?m)(?:^(?:\\$ )?(?:[A-Z_]+=\\S+ )?|`)warder ((?:[a-z]+(?:-[a-z]+)* ?)+)([^`\n]*)")
 
 // TestCommandsInPages proves that every command that a page names exists, with its flags.
 func TestCommandsInPages(t *testing.T) {
