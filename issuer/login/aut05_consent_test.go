@@ -75,10 +75,6 @@ func consentPasses(t *testing.T) {
 	if !strings.Contains(b.get("/oauth/account").shown("consents"), "Helpful Agent") {
 		t.Error("the account page does not list it")
 	}
-	ok, err := s.Consented(t.Context(), func() issuer.Question { q := question(); q.User = &issuer.User{Subject: "local:ada"}; return q }())
-	if err != nil || !ok {
-		t.Errorf("Consented = %v, %v", ok, err)
-	}
 	for _, e := range s.events {
 		if e.Reason == "consent_given" && (e.Control != "AUT-05" || e.Outcome != warder.OutcomeAllowed || e.Principal.Subject != "local:ada") {
 			t.Errorf("event %+v", e)
@@ -216,6 +212,9 @@ func consentDenies(t *testing.T) {
 		if v := b.get("/oauth/authorize?continue=r2"); !asked(v) {
 			t.Errorf("the answer still counts: %s", v.main())
 		}
+		if diff := cmp.Diff([]string{"local:ada https://agents.example/client.json"}, s.withdrawn); diff != "" {
+			t.Errorf("withdrawn (-want +got):\n%s", diff)
+		}
 		s.wantReason(t, "consent_ended")
 	})
 	t.Run("ended", func(t *testing.T) {
@@ -255,13 +254,8 @@ func consentDenies(t *testing.T) {
 func consentFailsClosed(t *testing.T) {
 	s, b := consentedSite(t, question())
 	t.Run("store", func(t *testing.T) {
-		q := question()
-		q.User, q.Back = &issuer.User{Subject: "local:ada", Session: "s"}, authorize
 		s.store.fail(errors.New("the store is gone"))
 		defer s.store.fail(nil)
-		if ok, err := s.Consented(t.Context(), q); ok || err == nil {
-			t.Errorf("Consented = %v, %v", ok, err)
-		}
 		b.get("/oauth/authorize?continue=r2").wantCode(t, http.StatusServiceUnavailable, "unavailable")
 	})
 	t.Run("trail", func(t *testing.T) {

@@ -101,29 +101,6 @@ func (c *consents) document(ctx context.Context, ss *session, q *issuer.Question
 	return d, err
 }
 
-// Consented reports whether the person of a question has agreed to all of it and has not taken that back.
-// The issuer asks before it renews tokens. It shows nothing.
-func (s *Service) Consented(ctx context.Context, q issuer.Question) (bool, error) {
-	if q.User == nil {
-		return false, nil
-	}
-	if s.consent.trusted(&q.Client) {
-		return true, nil
-	}
-	doc, err := s.deps.State.Get(ctx, kindConsent, consentID(s.userKey(q.User), &q))
-	if errors.Is(err, state.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read consent: %w", err)
-	}
-	have, err := decodeConsent(doc)
-	if err != nil {
-		return false, err
-	}
-	return have.covers(&q)
-}
-
 type consentRow struct {
 	ID string
 	consented
@@ -156,7 +133,8 @@ func (c *consents) list(ctx context.Context, user string) ([]consentRow, error) 
 	return out, nil
 }
 
-// end takes an answer back. The next request of the client asks again, and the issuer renews nothing.
+// end takes an answer back, and ends what the client has got with it. The next request of the client asks
+// again.
 func (c *consents) end(r *http.Request, ss *session, id string) error {
 	d, err := c.deps.State.Get(r.Context(), kindConsent, id)
 	if err != nil {
@@ -168,7 +146,15 @@ func (c *consents) end(r *http.Request, ss *session, id string) error {
 	if err := c.deps.Record(r.Context(), c.decision(r, &ss.User, warder.OutcomeAllowed, "consent_ended", "consent "+d.ID)); err != nil {
 		return fmt.Errorf("audit trail: %w", err)
 	}
-	return c.deps.State.Delete(r.Context(), kindConsent, id, d.Version)
+	have, err := decodeConsent(d)
+	if err != nil {
+		return err
+	}
+	err = c.deps.State.Delete(r.Context(), kindConsent, id, d.Version)
+	if err == nil && c.deps.Withdraw != nil {
+		err = c.deps.Withdraw(r.Context(), ss.User.Subject, have.Client)
+	}
+	return err
 }
 
 // describe says authorization details in words.

@@ -44,6 +44,9 @@ type Deps struct {
 	Record func(context.Context, warder.Event) error
 	// Revoke makes what was issued in a login session void on every replica.
 	Revoke func(context.Context, issuer.Revocation) error
+	// Withdraw ends what a client may do for a person who has taken consent back; nil: only the next request
+	// of the client asks again, and what it has lives on.
+	Withdraw func(ctx context.Context, subject, client string) error
 	// Approvals are the calls that wait for a person; nil: there is no page for them.
 	Approvals Approvals
 	Mode      func(warder.ControlID) issuer.Mode // nil: every control is enforced

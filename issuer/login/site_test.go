@@ -104,14 +104,15 @@ type site struct {
 	store  *lossy
 	calls  *approvals
 
-	mu      sync.Mutex
-	events  []warder.Event
-	revoked []string // session ids
-	trail   error    // what the trail answers
-	modes   map[warder.ControlID]issuer.Mode
-	ask     issuer.Question
-	need    issuer.Need
-	issued  []string // "subject client" of every code that the endpoint issued
+	mu        sync.Mutex
+	events    []warder.Event
+	revoked   []string // session ids
+	withdrawn []string // subject and client
+	trail     error    // what the trail answers
+	modes     map[warder.ControlID]issuer.Mode
+	ask       issuer.Question
+	need      issuer.Need
+	issued    []string // "subject client" of every code that the endpoint issued
 }
 
 type option func(*Config, *site)
@@ -143,7 +144,7 @@ func newSite(t *testing.T, secure bool, options ...option) *site {
 	}
 	s.Service, err = New(cfg, Deps{
 		State: s.store, Box: box, HTTP: safedial.New(safedial.Config{Allow: cfg.Allow()}).Client(5 * time.Second),
-		Record: s.record, Revoke: s.revoke, Approvals: s.calls, Mode: s.mode, Now: s.clock.Now,
+		Record: s.record, Revoke: s.revoke, Withdraw: s.withdraw, Approvals: s.calls, Mode: s.mode, Now: s.clock.Now,
 		Log: slog.New(slog.DiscardHandler), URL: s.url,
 	})
 	if err != nil {
@@ -174,6 +175,13 @@ func (s *site) revoke(_ context.Context, e issuer.Revocation) error {
 		return fmt.Errorf("revoked %+v", e)
 	}
 	s.revoked = append(s.revoked, session)
+	return nil
+}
+
+func (s *site) withdraw(_ context.Context, subject, client string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.withdrawn = append(s.withdrawn, subject+" "+client)
 	return nil
 }
 
