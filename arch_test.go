@@ -24,6 +24,7 @@ var edges = []struct {
 }{
 	{"internal/tools", []string{"*"}, "generators and test tools; not linked"},
 	{"internal/wardertest", []string{"*"}, "test harness; not linked"},
+	{"internal/servicetest", []string{}, "starts services for tests; not linked"},
 	{"internal", []string{"", "wire", "internal"}, "engines"},
 	{"wire", []string{"", "internal"}, "the codec"},
 	{"inspect", []string{"", "wire", "internal"}, "detectors know no position"},
@@ -86,6 +87,8 @@ var homes = []struct {
 	{"golang.org/x/net", []string{"*"}},
 	{"golang.org/x/mod", []string{"*"}},
 	{"golang.org/x/tools/txtar", []string{"internal/wardertest"}},
+	{"github.com/google/go-cmp", []string{"internal/state/statetest"}},
+	{"pgregory.net/rapid", []string{"internal/state/statetest"}},
 }
 
 // A goPackage is what "go list -json" says of a package.

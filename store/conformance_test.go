@@ -96,15 +96,15 @@ func TestReplays(t *testing.T) {
 }
 
 func BenchmarkReplays(b *testing.B) {
-	b.Run("SQLite", func(b *testing.B) { statetest.BenchmarkAdd(b, open(b, file(b)).Replays()) })
+	b.Run("SQLite", func(b *testing.B) { statetest.BenchmarkAdd(b, open(b, file(b)).Replays(), 100*time.Millisecond) })
 	b.Run("PostgreSQL", func(b *testing.B) {
 		dsn, _ := servicetest.PostgresServer(b)
-		statetest.BenchmarkAdd(b, openPostgres(b, dsn).Replays())
+		statetest.BenchmarkAdd(b, openPostgres(b, dsn).Replays(), time.Minute)
 	})
 	b.Run("Redis", func(b *testing.B) {
 		db := withRedis(b, open(b, file(b)))
 		waitFresh(b, db.Replays())
-		statetest.BenchmarkAdd(b, db.Replays())
+		statetest.BenchmarkAdd(b, db.Replays(), time.Minute)
 	})
 }
 

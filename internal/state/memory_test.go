@@ -18,4 +18,4 @@ func TestMemoryReplays(t *testing.T) {
 	statetest.RunReplays(t, func(_ *testing.T, now func() time.Time) state.Replays { return state.NewMemory(now) })
 }
 
-func BenchmarkMemoryAdd(b *testing.B) { statetest.BenchmarkAdd(b, state.NewMemory(nil)) }
+func BenchmarkMemoryAdd(b *testing.B) { statetest.BenchmarkAdd(b, state.NewMemory(nil), time.Minute) }

@@ -2,6 +2,7 @@ package statetest
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,11 +85,12 @@ func RunReplays(t *testing.T, open OpenReplays) {
 	})
 }
 
-// BenchmarkAdd measures Add with new ids, by one caller after another and by all at once.
-func BenchmarkAdd(b *testing.B, r state.Replays) {
+// BenchmarkAdd measures Add with new ids that have this time left, by one caller after another and by
+// all at once.
+func BenchmarkAdd(b *testing.B, r state.Replays, left time.Duration) {
 	var n atomic.Int64
 	add := func() {
-		if ok, err := r.Add(b.Context(), fmt.Sprintf("proof-%d-%d", b.N, n.Add(1)), time.Now().Add(time.Minute)); err != nil || !ok {
+		if ok, err := r.Add(b.Context(), "proof-"+strconv.FormatInt(n.Add(1), 10), time.Now().Add(left)); err != nil || !ok {
 			b.Errorf("Add = %v, %v", ok, err)
 		}
 	}
