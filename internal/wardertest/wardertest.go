@@ -147,7 +147,7 @@ func knownKeys() []string {
 
 func knownSections() []string {
 	return []string{
-		"config", "token", "headers", "grants", "plan", "request", "raw", "script", "tools", "hello", "result", "answer", "before", "question",
+		"config", "token", "proof", "headers", "grants", "plan", "request", "raw", "script", "tools", "hello", "result", "answer", "before", "question",
 	}
 }
 
