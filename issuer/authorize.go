@@ -20,6 +20,11 @@ const kindPending = "issuer.pending"
 // authorize is the authorization endpoint (OAuth 2.1 section 4.1.1). Until the client and its redirect
 // URI are known to be right, errors are shown to the person and never redirected.
 func (is *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet { // the mux takes HEAD for GET, and a look must not log anybody in
+		w.Header().Set("Allow", http.MethodGet)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
 	p, f := query(r)
 	if f != nil {
 		is.stop(w, r, "", f)

@@ -52,25 +52,37 @@ func (is *Issuer) authenticate(r *http.Request, p parameters) (*caller, *fault) 
 	if f != nil {
 		return nil, f
 	}
-	if !is.limits.client.allow(c.ID, is.deps.Now()) {
-		f := refuse(errUnavailable, "Too many requests.")
-		f.status = http.StatusTooManyRequests
-		return nil, f
-	}
 	out := &caller{client: c}
 	want := c.meta.Auth
 	switch {
 	case method == authNone && (want == authTLS || want == authSelfSigned):
-		return out, is.byCertificate(r, out)
+		f = is.byCertificate(r, out)
 	case method == authPrivateKey && want == authPrivateKey:
-		return out, is.byAssertion(r.Context(), c, p["client_assertion"])
+		f = is.byAssertion(r.Context(), c, p["client_assertion"])
 	case (method == authBasic || method == authPost) && (want == authBasic || want == authPost):
-		return out, is.bySecret(r, c, p)
-	case method == authNone && want == authNone:
-		return out, nil
-	default:
-		return nil, refuse(errClient, "Client authentication failed.").because("auth_method", "presented "+method+", registered "+want)
+		f = is.bySecret(r, c, p)
+	case method != authNone || want != authNone:
+		f = refuse(errClient, "Client authentication failed.").because("auth_method", "presented "+method+", registered "+want)
 	}
+	if f != nil {
+		return nil, f
+	}
+	return out, is.limit(out, is.deps.Peer(r))
+}
+
+// limit bounds the requests of one client. Anybody can name a public client, so it is counted for each
+// address apart: nobody can use up what others have.
+func (is *Issuer) limit(who *caller, peer string) *fault {
+	key := who.client.ID
+	if !who.client.confidential() {
+		key += "\x1f" + peer
+	}
+	if is.limits.client.allow(key, is.deps.Now()) {
+		return nil
+	}
+	f := refuse(errUnavailable, "Too many requests.").because("rate_limited", "")
+	f.status = http.StatusTooManyRequests
+	return f
 }
 
 // presented tells which client the request names, and by which method it authenticates. More than one

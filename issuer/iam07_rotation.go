@@ -164,9 +164,11 @@ func (r *Rotation) Emergency(ctx context.Context, reason, by string) error {
 	if err != nil {
 		return err
 	}
-	// iat counts whole seconds. Tokens of this very second that the old keys signed are dead by their key.
+	// iat counts whole seconds. Tokens of this very second that the old keys signed are dead by their key;
+	// those that the new key signs in it must live.
 	return r.revoke(ctx, Revocation{
-		Kind: "issuer", Value: r.url, At: now.Truncate(time.Second), NotAfter: now.Add(overlap), Reason: reason, By: by,
+		Kind: "issuer", Value: r.url, At: now, Before: now.Truncate(time.Second).Add(-time.Second), Renewed: true,
+		NotAfter: now.Add(overlap), Reason: reason, By: by,
 	})
 }
 

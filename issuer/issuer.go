@@ -28,12 +28,14 @@ const (
 	Off     Mode = "off"     // do not judge
 )
 
-// A Revocation ends something that was issued. Kinds and values are those of package revocation.
+// A Revocation ends something that was issued. Its fields are those of an entry of package revocation.
 type Revocation struct {
-	Kind     string    // token, session, client, issuer
-	Value    string    // "issuer|jti", "issuer|sid", client id, issuer
-	At       time.Time // what was issued before is dead
+	Kind     string    // token or issuer
+	Value    string    // "issuer|jti", or the issuer
+	At       time.Time // when it was revoked
 	NotAfter time.Time // from then on the revocation is not needed any more
+	Before   time.Time // only what was issued by then is dead; zero: all of it
+	Renewed  bool      // Before counts from when a token was issued, even if it is known when the person logged in
 	Reason   string
 	By       string
 }

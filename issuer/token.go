@@ -123,13 +123,12 @@ func (is *Issuer) grantee(r *http.Request, p parameters) (*caller, *fault) {
 	if c.meta.config == nil || c.meta.config.Workload == (WorkloadConfig{}) {
 		return nil, refuse(errClient, "The client must authenticate.").because("client_missing", "")
 	}
-	if !is.limits.client.allow(c.ID, is.deps.Now()) {
-		f := refuse(errUnavailable, "Too many requests.")
-		f.status = http.StatusTooManyRequests
-		return nil, f
+	// bearerAssertion verifies the assertion again, for what it says; here it stands for the client.
+	if _, f := is.workloadToken(r.Context(), c.meta.config, p["assertion"]); f != nil {
+		return nil, f.as(errGrant)
 	}
-	// bearerAssertion verifies the assertion before it means anything.
-	return &caller{client: c}, nil
+	who := &caller{client: c}
+	return who, is.limit(who, is.deps.Peer(r))
 }
 
 // give signs the token of an award, records it, and renders the answer.

@@ -104,7 +104,7 @@ func (v *revoked) check(p *warder.Principal) bool {
 		case "principal":
 			return r.Value == p.Issuer+"|"+p.Subject
 		case "issuer":
-			return r.Value == p.Issuer && p.IssuedAt.Before(r.At)
+			return r.Value == p.Issuer && !p.IssuedAt.After(r.Before)
 		default:
 			return false
 		}
