@@ -18,6 +18,7 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/safedial"
 )
 
 const (
@@ -65,7 +66,7 @@ func newProvider(cfg Provider, s *Service) *provider {
 	c := *s.deps.HTTP
 	next := c.Transport
 	if next == nil {
-		next = http.DefaultTransport
+		next = safedial.New(safedial.Config{}).Client(providerTimeout).Transport // public addresses only
 	}
 	c.Transport = bounder{next}
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
