@@ -17,7 +17,8 @@ status: 503
 doors: http
 forwarded: no
 -- config --
-identity: {base_url: "https://gate.test", issuers: [{url: "https://idp.test", jwks: {url: "https://127.0.0.1:1/keys"}, group_prefix: "idp/"}]}
+identity: {base_url: "https://gate.test", issuers: [{url: "https://idp.test", jwks: {url: "https://127.0.0.1:1/keys"}}]}
+issuer: {}
 `, func(*wardertest.Gateway) {})
 	})
 }
