@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/tlsconf"
@@ -45,8 +46,26 @@ func (a *App) Listen(ctx context.Context) ([]string, error) {
 		}
 		addrs = append(addrs, addr)
 	}
+	if api := &in.cfg.Admin.API; api.Address != "" {
+		lc := &config.Listener{Address: api.Address}
+		if t := api.TLS; t != nil {
+			lc.TLS = &config.TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA}
+		}
+		srv := &http.Server{
+			Handler: a.Admin(), ReadTimeout: adminRead, WriteTimeout: time.Minute, IdleTimeout: limits.IdleTimeout,
+			MaxHeaderBytes: int(limits.HeaderBytes), ErrorLog: slog.NewLogLogger(a.opt.Log.Handler(), slog.LevelDebug),
+		}
+		addr, err := a.open(ctx, lc, in, srv)
+		if err != nil {
+			return nil, errors.Join(err, a.stopListening(ctx))
+		}
+		addrs = append(addrs, addr)
+	}
 	return addrs, nil
 }
+
+// adminRead bounds how long a request to the admin API may take to arrive.
+const adminRead = 10 * time.Second
 
 // open listens on one address. Plaintext is for loopback, or by a named exception (NET-05).
 func (a *App) open(ctx context.Context, lc *config.Listener, in *instance, srv *http.Server) (string, error) {
