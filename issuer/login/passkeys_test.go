@@ -34,7 +34,12 @@ func (b *browser) register(d *passkeytest.Device) {
 // passkey logs in with a device from the login page of a path, and returns what the script got.
 func (b *browser) passkey(path string, d *passkeytest.Device) (int, keyAnswer) {
 	b.t.Helper()
-	page := b.get(path)
+	return b.passkeyOn(b.get(path), d)
+}
+
+// passkeyOn logs in with a device from a login page.
+func (b *browser) passkeyOn(page *view, d *passkeytest.Device) (int, keyAnswer) {
+	b.t.Helper()
 	csrf, need := page.data("passkey-login", "csrf"), page.data("passkey-login", "need")
 	status, begun := b.call("/oauth/login/passkey/options", keyRequest{CSRF: csrf})
 	if status != http.StatusOK {

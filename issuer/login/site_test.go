@@ -104,6 +104,9 @@ type site struct {
 	store  *lossy
 	calls  *approvals
 
+	endpoints  http.Handler // of the authorization server; nil: authorize, below
+	withdrawTo func(subject, client string) error
+
 	mu        sync.Mutex
 	events    []warder.Event
 	revoked   []string // session ids
@@ -151,7 +154,11 @@ func newSite(t *testing.T, secure bool, options ...option) *site {
 		t.Fatal(err)
 	}
 	mux.Handle("/oauth/", s.Handler())
-	mux.HandleFunc("/oauth/authorize", s.authorize)
+	if s.endpoints == nil {
+		s.endpoints = http.HandlerFunc(s.authorize)
+	}
+	mux.Handle("/oauth/authorize", s.endpoints)
+	mux.Handle("/oauth/token", s.endpoints)
 	return s
 }
 
@@ -182,6 +189,9 @@ func (s *site) withdraw(_ context.Context, subject, client string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.withdrawn = append(s.withdrawn, subject+" "+client)
+	if s.withdrawTo != nil {
+		return s.withdrawTo(subject, client)
+	}
 	return nil
 }
 
