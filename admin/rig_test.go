@@ -315,6 +315,6 @@ func (f fakeCredentials) Remove(context.Context, *Operator, string) error {
 	return f.do("credential removed")
 }
 
-func (f fakeLinks) Create(context.Context, *Operator, string) (Link, error) {
+func (f fakeLinks) Create(context.Context, *Operator, LinkRequest) (Link, error) {
 	return Link{URL: "https://gate.example/login/x"}, f.do("link made")
 }

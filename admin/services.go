@@ -126,5 +126,5 @@ type Credentials interface {
 
 // Links makes one-time links with which the owner of a local account logs in and registers a passkey.
 type Links interface {
-	Create(ctx context.Context, by *Operator, user string) (Link, error)
+	Create(ctx context.Context, by *Operator, r LinkRequest) (Link, error)
 }

@@ -288,7 +288,7 @@ func (a *API) aboutLogins() []operation {
 				return nothing{}, k.Revoke(ctx, c.by, c.path("id"))
 			}),
 		op("links.create", "POST /links", "Make a one-time link for the owner of a local account", l != nil,
-			func(ctx context.Context, c *call, r LinkRequest) (Link, error) { return l.Create(ctx, c.by, r.User) }),
+			func(ctx context.Context, c *call, r LinkRequest) (Link, error) { return l.Create(ctx, c.by, r) }),
 		op("credentials.list", "GET /credentials", "List credentials for servers, without their values", v != nil,
 			func(ctx context.Context, _ *call, q CredentialQuery) (Page[Credential], error) { return v.List(ctx, q) }),
 		op("credentials.remove", "DELETE /credentials/{id}", "Forget a credential for a server", v != nil,

@@ -317,7 +317,8 @@ type CredentialQuery struct {
 
 // A LinkRequest names a local account.
 type LinkRequest struct {
-	User string `json:"user" doc:"name of the account; it is made if there is none"`
+	User   string   `json:"user" doc:"name of the account; it is made if there is none"`
+	Groups []string `json:"groups,omitempty" doc:"groups of the account from now on; absent: as they are"`
 }
 
 // A Link logs in once.

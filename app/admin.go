@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/warder-mcp/warder/admin"
@@ -35,7 +36,7 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 		State: s.db.State(), Record: s.trail.AppendWait, Now: a.opt.Now, Log: a.opt.Log,
 		Alert: cfg.Admin.API.Alert.Alerter(safedial.New(safedial.Config{}).Client(alertTimeout), a.opt.Now),
 	}
-	in.issuerAdmin(&deps)
+	in.issuerAdmin(&deps, a.opt.Now)
 	api, err := admin.New(cfg.Admin.API, deps)
 	if err != nil {
 		return nil, fmt.Errorf("admin plane: %w", err)
@@ -46,8 +47,13 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 // issuersOf are the authorization servers whose tokens identity accepts.
 func issuersOf(cfg *config.Config) []string {
 	var urls []string
+	if cfg.Issuer.URL != "" {
+		urls = append(urls, cfg.Issuer.URL)
+	}
 	for i := range cfg.Identity.Issuers {
-		urls = append(urls, cfg.Identity.Issuers[i].URL)
+		if u := cfg.Identity.Issuers[i].URL; !slices.Contains(urls, u) {
+			urls = append(urls, u)
+		}
 	}
 	return urls
 }

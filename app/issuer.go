@@ -61,10 +61,12 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		if err != nil {
 			return nil, err
 		}
-		deps.Login, deps.Consent, deps.Session = out.pages, out.pages, out.pages.User
+		deps.Login, deps.Consent, deps.Session, deps.Page = out.pages, out.pages, out.pages.User, out.pages.Page
 	}
 	var err error
-	if out.Issuer, err = issuer.New(ctx, cfg.Issuer.Config, deps); err != nil {
+	own := cfg.Issuer.Config
+	own.Clients = operatorClients(cfg)
+	if out.Issuer, err = issuer.New(ctx, own, deps); err != nil {
 		return nil, err
 	}
 	endpoints, err := out.Handler()
@@ -207,7 +209,7 @@ func (in *instance) resourcesOf(cfg *config.Config) []issuer.Resource {
 		out = append(out, issuer.Resource{URI: in.resource(cfg.Groups[i].Name, cfg.Groups[i].Resource), Server: cfg.Groups[i].Name})
 	}
 	if audience := cfg.Admin.API.Audience; audience != "" {
-		out = append(out, issuer.Resource{URI: audience, Server: "admin"})
+		out = append(out, issuer.Resource{URI: audience, Server: adminEndpoint})
 	}
 	return out
 }

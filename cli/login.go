@@ -116,14 +116,15 @@ func logoutCommand() *cobra.Command {
 }
 
 func loginLinkCommand() *cobra.Command {
+	var groups []string
 	cmd := &cobra.Command{
 		Use:     "link USER",
 		Short:   "Make a one-time link with which the owner of a local account logs in and adds a passkey",
-		Example: "  warder login link ana",
+		Example: "  warder login link ana\n  warder login link ana --groups people,owners",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return operating(cmd, func(ctx context.Context, d *desk) error {
-				link, err := do[admin.Link](ctx, d, admin.Ask{Operation: "links.create", Body: admin.LinkRequest{User: args[0]}})
+				link, err := do[admin.Link](ctx, d, admin.Ask{Operation: "links.create", Body: admin.LinkRequest{User: args[0], Groups: groups}})
 				if err != nil {
 					return err
 				}
@@ -135,6 +136,7 @@ func loginLinkCommand() *cobra.Command {
 		},
 	}
 	operateFlags(cmd)
+	cmd.Flags().StringSliceVar(&groups, "groups", nil, "groups of the account from now on (default: as they are)")
 	return cmd
 }
 
