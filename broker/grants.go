@@ -15,6 +15,7 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/rar"
 	"github.com/warder-mcp/warder/internal/state"
+	"github.com/warder-mcp/warder/wire"
 )
 
 // A GrantStatus says where a grant stands.
@@ -71,6 +72,16 @@ type Need struct {
 	Purpose   string // if not empty, a grant for another purpose does not fit
 	// Fits judges the arguments by the grant's bounds; nil: a grant with bounds does not fit.
 	Fits func(*warder.Grant) bool
+
+	request *warder.Message // whose arguments are judged; set by Lookup
+}
+
+// bounded reports whether the arguments keep to the bounds of a grant.
+func (n *Need) bounded(g *warder.Grant) bool {
+	if n.request != nil {
+		return rar.CheckBounds(g.Arguments, wire.At(n.request, n.request.Params.Get("arguments"))) == nil
+	}
+	return n.Fits != nil && n.Fits(g)
 }
 
 // Grants are time-limited access to tools. It is safe for concurrent use.
@@ -135,9 +146,13 @@ func (g *Grants) Find(need *Need) *warder.Grant {
 	return &best.rec.Grant
 }
 
-// Lookup is Find for callers that have no Need at hand.
-func (g *Grants) Lookup(p *warder.Principal, server, tool, purpose string, fits func(*warder.Grant) bool) *warder.Grant {
-	need := Need{Principal: p, Server: server, Tool: tool, Purpose: purpose, Fits: fits}
+// Lookup is Find for the call of a tool that an exchange carries. A grant for another purpose does not
+// fit, unless none is stated.
+func (g *Grants) Lookup(x *warder.Exchange, purpose string) *warder.Grant {
+	if x.Server == nil || x.Request == nil {
+		return nil
+	}
+	need := Need{Principal: x.Principal, Server: x.Server.Name, Tool: x.Request.Target, Purpose: purpose, request: x.Request}
 	return g.Find(&need)
 }
 
@@ -195,7 +210,7 @@ func (s *grantState) fits(need *Need, now time.Time, cfg *Config) bool {
 	if need.Purpose != "" && r.Purpose != "" && need.Purpose != r.Purpose {
 		return false
 	}
-	return len(r.Arguments) == 0 || need.Fits != nil && need.Fits(&r.Grant)
+	return len(r.Arguments) == 0 || need.bounded(&r.Grant)
 }
 
 // alive reports whether the grant has neither ended, nor been used up, nor lain unused for too long.

@@ -338,9 +338,11 @@ func BenchmarkFind(b *testing.B) {
 	people := crowd(b, br)
 	b.ReportAllocs()
 	i := 0
+	x := &warder.Exchange{Server: &warder.Server{Name: "files"}, Request: &warder.Message{Method: "tools/call", Target: "delete"}}
 	for b.Loop() {
 		p := people[i%len(people)]
-		got := br.Grants.Lookup(p, "files", "delete", "", nil)
+		x.Principal = p
+		got := br.Grants.Lookup(x, "")
 		if (got != nil) != (i%len(people)%10 == 0) {
 			b.Fatal(p.Subject, got)
 		}

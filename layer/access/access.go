@@ -33,6 +33,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 			gone,
 			risk,
 			&granted{deps: deps, cfg: cfg.Freshness},
+			&revokedGrant{gone},
 			plan,
 			&standing{needed: every.needed},
 			&attributes{around: around},

@@ -2,7 +2,6 @@ package access
 
 import (
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/rar"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -25,13 +24,6 @@ func serverOf(x *warder.Exchange) string {
 		return ""
 	}
 	return x.Server.Name
-}
-
-// fits judges the arguments of the call by the bounds of a grant.
-func fits(x *warder.Exchange) func(*warder.Grant) bool {
-	return func(g *warder.Grant) bool {
-		return rar.CheckBounds(g.Arguments, wire.At(x.Request, x.Request.Params.Get("arguments"))) == nil
-	}
 }
 
 // require adds an obligation.

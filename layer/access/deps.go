@@ -44,8 +44,9 @@ type Revoked interface {
 
 // Grants finds and spends grants. It is safe for concurrent use.
 type Grants interface {
-	// Lookup answers from memory; nil if nothing was granted. fits judges arguments by the grant's bounds.
-	Lookup(p *warder.Principal, server, tool, purpose string, fits func(*warder.Grant) bool) *warder.Grant
+	// Lookup answers from memory what allows the call of a tool, its arguments included; nil if nothing does.
+	// A grant for another purpose does not, unless none is stated.
+	Lookup(x *warder.Exchange, purpose string) *warder.Grant
 	// Use counts a use, once over all replicas. An error denies.
 	Use(ctx context.Context, g *warder.Grant) error
 	// Age is how long ago the answers of Lookup were last known to be current.

@@ -26,7 +26,7 @@ func (g *granted) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 		return warder.Continue(), nil
 	}
 	purpose, _ := purposeOf(x)
-	x.Grant = g.deps.Grants.Lookup(x.Principal, serverOf(x), x.Request.Target, purpose, fits(x))
+	x.Grant = g.deps.Grants.Lookup(x, purpose)
 	if x.Grant == nil {
 		return warder.Continue(), nil
 	}

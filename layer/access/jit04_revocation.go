@@ -50,3 +50,20 @@ func (r *revoked) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 	}
 	return warder.Continue(), nil
 }
+
+// revokedGrant asks once more when a grant was found, which may have been revoked by its id.
+// Control JIT-04. Phase Request, after the grant was found.
+type revokedGrant struct{ *revoked }
+
+var _ warder.Interceptor = (*revokedGrant)(nil)
+
+// Control returns JIT-04.
+func (*revokedGrant) Control() warder.ControlID { return "JIT-04" }
+
+// Intercept asks what was revoked if there is a grant.
+func (r *revokedGrant) Intercept(ctx context.Context, x *warder.Exchange) (warder.Decision, error) {
+	if x.Grant == nil {
+		return warder.Continue(), nil
+	}
+	return r.revoked.Intercept(ctx, x)
+}
