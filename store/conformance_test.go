@@ -96,7 +96,7 @@ func TestReplays(t *testing.T) {
 }
 
 func BenchmarkReplays(b *testing.B) {
-	b.Run("SQLite", func(b *testing.B) { statetest.BenchmarkAdd(b, open(b, file(b)).Replays(), 100*time.Millisecond) })
+	b.Run("SQLite", func(b *testing.B) { statetest.BenchmarkAdd(b, open(b, file(b)).Replays(), 300*time.Millisecond) })
 	b.Run("PostgreSQL", func(b *testing.B) {
 		dsn, _ := servicetest.PostgresServer(b)
 		statetest.BenchmarkAdd(b, openPostgres(b, dsn).Replays(), time.Minute)

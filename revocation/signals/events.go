@@ -20,11 +20,11 @@ const (
 	logout = "http://schemas.openid.net/event/backchannel-logout"
 )
 
-// A failure is an error of ours: the transmitter is asked to try again.
-type failure struct{ err error }
+// A failureError is an error of ours: the transmitter is asked to try again.
+type failureError struct{ err error }
 
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
+func (f *failureError) Error() string { return f.err.Error() }
+func (f *failureError) Unwrap() error { return f.err }
 
 // An effect is what an event asks for.
 type effect int
@@ -137,7 +137,7 @@ func (r *Inbox) device(ctx context.Context, t *transmitter, sub *subject, event 
 	for _, p := range people {
 		d.Principal = p
 		if err := r.deps.Device(ctx, d); err != nil {
-			return &failure{err}
+			return &failureError{err}
 		}
 	}
 	return nil
@@ -192,7 +192,7 @@ func (r *Inbox) lift(ctx context.Context, t *transmitter, principal string) erro
 	}
 	err := r.deps.Revocations.Lift(ctx, revocation.KindPrincipal, principal, t.name())
 	if err != nil && !errors.Is(err, revocation.ErrNotRevoked) {
-		return &failure{err}
+		return &failureError{err}
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func (r *Inbox) revoke(ctx context.Context, e revocation.Entry) error {
 	if err == nil || errors.Is(err, revocation.ErrValue) {
 		return err
 	}
-	return &failure{err}
+	return &failureError{err}
 }
 
 // note records what was received and has no effect.
@@ -213,7 +213,7 @@ func (r *Inbox) note(ctx context.Context, t *transmitter, text string) error {
 	if err := r.deps.Record(ctx, warder.Event{
 		Type: warder.EventRevocation, Control: "JIT-04", Detail: text, Principal: &warder.EventPrincipal{Issuer: t.Issuer},
 	}); err != nil {
-		return &failure{err}
+		return &failureError{err}
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ const maxNote = 256
 // answer tells the transmitter what came of its token: 202 or 200 for what was done, 400 for what it
 // must not send again, 503 for what it should.
 func answer(w http.ResponseWriter, req *http.Request, err error) {
-	no, refused := errors.AsType[*refusal](err)
+	no, refused := errors.AsType[*refusalError](err)
 	switch {
 	case err == nil && strings.HasSuffix(req.URL.Path, "/logout"):
 		w.WriteHeader(http.StatusOK)
@@ -180,7 +180,7 @@ func (r *Inbox) once(ctx context.Context, t *transmitter, s *set, do func(contex
 		return err
 	}
 	if err := do(ctx); err != nil {
-		if f, ok := errors.AsType[*failure](err); ok {
+		if f, ok := errors.AsType[*failureError](err); ok {
 			return f
 		}
 		return refuse(invalidRequest, "%w", err)

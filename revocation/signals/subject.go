@@ -120,7 +120,7 @@ func (r *Inbox) email(ctx context.Context, t *transmitter, s *subject, email str
 	}
 	subjects, err := r.deps.ByEmail(ctx, t.Issuer, email)
 	if err != nil {
-		return &failure{err}
+		return &failureError{err}
 	}
 	s.person = true
 	for _, sub := range subjects {
@@ -140,7 +140,7 @@ func (r *Inbox) person(ctx context.Context, s *subject, issuer, sub string) erro
 	}
 	more, err := r.deps.Principals(ctx, issuer, sub)
 	if err != nil {
-		return &failure{err}
+		return &failureError{err}
 	}
 	s.principals = append(s.principals, more...)
 	return nil

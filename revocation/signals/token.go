@@ -10,17 +10,17 @@ import (
 	"github.com/warder-mcp/warder/internal/jose"
 )
 
-// A refusal is an error that the transmitter is told, with a code of RFC 8935 section 2.4.
-type refusal struct {
+// A refusalError is an error that the transmitter is told, with a code of RFC 8935 section 2.4.
+type refusalError struct {
 	code string
 	err  error
 }
 
-func (r *refusal) Error() string { return r.err.Error() }
-func (r *refusal) Unwrap() error { return r.err }
+func (r *refusalError) Error() string { return r.err.Error() }
+func (r *refusalError) Unwrap() error { return r.err }
 
 func refuse(code, format string, args ...any) error {
-	return &refusal{code, fmt.Errorf(format, args...)}
+	return &refusalError{code, fmt.Errorf(format, args...)}
 }
 
 // Codes of RFC 8935 section 2.4.
@@ -30,7 +30,6 @@ const (
 	invalidIssuer   = "invalid_issuer"
 	invalidAudience = "invalid_audience"
 	authFailed      = "authentication_failed"
-	denied          = "access_denied"
 )
 
 // A set is a verified security event token, or the claims of one.

@@ -25,10 +25,10 @@ type Open func(t *testing.T, now func() time.Time) state.Store
 // A Clock is a clock that a test moves. It is safe for concurrent use.
 type Clock struct{ ns atomic.Int64 }
 
-// NewClock returns a clock that shows the present time and stands still.
+// NewClock returns a clock that shows the present second and stands still.
 func NewClock() *Clock {
 	c := &Clock{}
-	c.ns.Store(time.Now().UnixNano())
+	c.ns.Store(time.Now().Truncate(time.Second).UnixNano())
 	return c
 }
 
