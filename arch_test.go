@@ -38,7 +38,7 @@ var edges = []struct {
 	{"layer", []string{"", "wire", "internal", "inspect", "catalog"}, "a layer knows no other layer and no mover; state only through its own small interfaces"},
 	{"proxy", []string{"", "wire", "internal"}, "movers know no concrete layer"},
 	{"admin", []string{"", "wire", "internal", "registry"}, "mover"},
-	{"config", []string{"", "wire", "internal", "catalog", "layer", "proxy", "registry", "store", "admin", "issuer"}, "assembles the Config types"},
+	{"config", []string{"", "wire", "internal", "catalog", "layer", "proxy", "registry", "store", "admin", "issuer", "revocation"}, "assembles the Config types"},
 	{"app", []string{"", "wire", "internal", "inspect", "catalog", "sample", "registry", "store", "broker", "revocation", "issuer", "layer", "proxy", "admin", "config"}, "the only package that imports everything"},
 	{"cli", []string{"", "wire", "internal", "catalog", "sample", "registry", "store", "layer", "proxy", "admin", "config", "app", "issuer", "revocation", "broker"}, "edge"},
 	{"cmd", []string{"cli"}, "five lines"},

@@ -62,6 +62,7 @@ func Open(ctx context.Context, cfg *config.Config, opt Options) (*App, error) {
 		return nil, errors.Join(err, s.close(ctx))
 	}
 	a.live.Store(in)
+	s.signs.live.Store(in.authority)
 	a.event(ctx, warder.EventConfig, "loaded", in)
 	a.event(ctx, warder.EventLifecycle, "started "+opt.Version, in)
 	return a, nil
@@ -88,6 +89,7 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config) error {
 		return fmt.Errorf("reload: %w", errors.Join(err, in.close(ctx)))
 	}
 	a.live.Store(in)
+	a.services.signs.live.Store(in.authority)
 	a.event(ctx, warder.EventConfig, "reloaded", in)
 	a.work.Go(func() {
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), old.drain)

@@ -33,6 +33,9 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 	}
 	in.policies = engine
 	accessDeps := s.decides(access.Deps{Authorizer: engine, MetadataURL: cfg.Identity.MetadataURL, Now: a.opt.Now})
+	if in.authority != nil && in.authority.pages != nil {
+		accessDeps.ApprovalURL = in.authority.pages.ApprovalURL
+	}
 	visibility, err := access.NewVisibility(accessDeps)
 	if err != nil {
 		return nil, err
@@ -57,7 +60,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		authority: identity.AuthorityDeps{Uses: identity.NewUses(s.db.State()), Now: a.opt.Now},
 		access:    accessDeps,
 		upstream:  in.keeper,
-		record:    record.Deps{Log: s.trail, ConfigDigest: in.digest},
+		record:    record.Deps{Log: s.trail, ConfigDigest: in.digest, Limits: wireLimits},
 		output:    output.Deps{Now: a.opt.Now},
 	}, nil
 }

@@ -38,6 +38,7 @@ type instance struct {
 	authority *authority          // nil without an issuer of our own
 	resources []issuer.Resource   // that its tokens can be for
 	secrets   *secret.Keeper      // secrets in use
+	inbox     http.Handler        // takes signals of identity providers; nil: none are taken
 	keeper    *credentials.Keeper // credentials for servers
 	drain     time.Duration
 }
@@ -59,6 +60,9 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 		return nil, err
 	}
 	if err := in.openCredentials(a); err != nil {
+		return nil, err
+	}
+	if in.inbox, err = a.openInbox(ctx, cfg, in); err != nil {
 		return nil, err
 	}
 	lister := &lister{}
@@ -223,6 +227,9 @@ func (in *instance) routes(a *App, ends []*proxy.Endpoint) http.Handler {
 	})
 	mux.Handle("/.well-known/oauth-protected-resource", metadata)
 	mux.Handle("/.well-known/oauth-protected-resource/", metadata)
+	if in.inbox != nil {
+		mux.Handle(signalsPath+"/", in.inbox)
+	}
 	if in.authority != nil {
 		in.authority.mount(mux)
 		if in.authority.pages != nil {

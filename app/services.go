@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/broker"
@@ -21,6 +22,7 @@ import (
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/registry"
 	"github.com/warder-mcp/warder/revocation"
+	"github.com/warder-mcp/warder/revocation/signals"
 	"github.com/warder-mcp/warder/store"
 )
 
@@ -29,6 +31,10 @@ type services struct {
 	db       *store.DB
 	broker   *broker.Broker
 	revoked  *revocation.Set
+	outbox   *signals.Outbox // nil unless somebody is told of revocations
+	signs    signer
+	beside   context.CancelFunc // ends what runs beside; nil until then
+	work     sync.WaitGroup
 	registry *registry.Registry
 	trail    *record.Log
 	sessions *proxy.Sessions
@@ -71,11 +77,30 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if err != nil {
 		return nil, err
 	}
-	s.revoked, err = revocation.New(ctx, revocation.Deps{State: s.db.State(), Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log})
-	if err != nil {
+	if err = s.openRevocations(ctx, cfg, opt); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openRevocations follows what is revoked, and tells others of it.
+func (s *services) openRevocations(ctx context.Context, cfg *config.Config, opt Options) (err error) {
+	deps := revocation.Deps{State: s.db.State(), Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log}
+	if s.outbox, err = openOutbox(ctx, cfg, s, opt); err != nil {
+		return err
+	}
+	if s.outbox != nil {
+		deps.Attach = s.outbox.Attach
+	}
+	if s.revoked, err = revocation.New(ctx, deps); err != nil {
+		return err
+	}
+	if s.outbox != nil {
+		var run context.Context
+		run, s.beside = context.WithCancel(context.WithoutCancel(ctx))
+		s.work.Go(func() { s.outbox.Run(run) })
+	}
+	return nil
 }
 
 // ownFolder refuses a folder that other users may write to: they could put keys, approvals and a trail
@@ -108,6 +133,10 @@ func (s *services) recordDecision(ctx context.Context, e warder.Event) error {
 // close releases what was opened, in reverse order.
 func (s *services) close(ctx context.Context) error {
 	var errs []error
+	if s.beside != nil {
+		s.beside()
+		s.work.Wait()
+	}
 	if s.revoked != nil {
 		errs = append(errs, s.revoked.Close())
 	}

@@ -21,6 +21,7 @@ import (
 	credentials "github.com/warder-mcp/warder/layer/upstream"
 	"github.com/warder-mcp/warder/proxy"
 	"github.com/warder-mcp/warder/proxy/upstream"
+	"github.com/warder-mcp/warder/revocation/signals"
 	"github.com/warder-mcp/warder/store"
 )
 
@@ -54,6 +55,10 @@ type Config struct {
 	// Issuer is Warder's own authorization server, which lets people log in and issues tokens. Without a
 	// url there is none.
 	Issuer Issuer `yaml:"issuer"`
+
+	// Signals says with whom revocations are exchanged: CAEP, RISC and OpenID Connect logout tokens in, at
+	// /signals/events and /signals/logout, and security event tokens out.
+	Signals signals.Config `yaml:"signals"`
 
 	// Tools says how definitions come to be approved.
 	Tools tools.Config `yaml:"tools"`
