@@ -20,7 +20,7 @@ func auditCommand() *cobra.Command {
 		Short:   "Read and verify the audit trail",
 		GroupID: "look",
 	})
-	cmd.AddCommand(auditShowCommand(), auditVerifyCommand())
+	cmd.AddCommand(auditShowCommand(), auditVerifyCommand(), auditReceiptCommand())
 	return cmd
 }
 

@@ -37,7 +37,22 @@ type Config struct {
 	Trace Trace `yaml:"trace"`
 	// OTLP exports sampled traces.
 	OTLP OTLP `yaml:"otlp"`
+	// Receipts says who gets signed receipts of decisions.
+	Receipts Receipts `yaml:"receipts"`
 }
+
+// Receipts is about signed receipts of decisions (control SGN-02).
+type Receipts struct {
+	// Mode is trail: receipts of all decisions can be taken out of the trail; or client: every answer
+	// also carries one, which costs a signature. Empty means trail.
+	Mode string `yaml:"mode"`
+}
+
+// Modes of receipts.
+const (
+	receiptsTrail  = "trail"
+	receiptsClient = "client"
+)
 
 // Capture says whether and how much of the requests is kept. Bodies are sealed with a key of the data
 // folder and can be erased without touching the audit trail.
@@ -108,6 +123,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.Trace.SampleRatio >= 0 && c.Trace.SampleRatio <= 1) {
 		fault("record.trace.sample_ratio: %v, want 0 to 1", c.Trace.SampleRatio)
+	}
+	if m := c.Receipts.Mode; m != "" && m != receiptsTrail && m != receiptsClient {
+		fault("record.receipts.mode: %q, want trail or client", m)
 	}
 	for _, k := range c.Trace.Baggage {
 		if len(k) > maxBaggageKey || !wire.Token(k) { // W3C Baggage section 3.3.1.1

@@ -12,9 +12,12 @@ import (
 type Deps struct {
 	Log          *Log   // the open trail; required
 	ConfigDigest string // hex digest of the configuration that decides, for the records
+
+	Limits wire.Limits // of answers that are decoded again with their receipt; zero means the strict defaults
 }
 
-// New builds the layer "record": LOG-04 as the last control of Request, LOG-01 in Complete.
+// New builds the layer "record": LOG-04 as the last control of Request, LOG-01 in Complete, and SGN-02
+// in Response where answers carry receipts.
 func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if err := cfg.Validate(); err != nil {
 		return warder.Layer{}, err
@@ -22,11 +25,15 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 	if deps.Log == nil {
 		return warder.Layer{}, errors.New("record: no audit trail")
 	}
-	return warder.Layer{
+	layer := warder.Layer{
 		Name:     "record",
 		Request:  []warder.Interceptor{&intent{log: deps.Log, digest: deps.ConfigDigest, now: time.Now}},
 		Complete: []warder.Recorder{&recorder{log: deps.Log, digest: deps.ConfigDigest, now: time.Now, seen: newCredentials()}},
-	}, nil
+	}
+	if cfg.Receipts.Mode == receiptsClient {
+		layer.Response = []warder.Interceptor{&receipts{log: deps.Log, digest: deps.ConfigDigest, limits: deps.Limits, now: time.Now}}
+	}
+	return layer, nil
 }
 
 // TraceDeps are what the layer "trace" needs.

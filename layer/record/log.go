@@ -46,6 +46,7 @@ type Log struct {
 	tree     *tlog.Tree
 	salt     salt
 	verifier string
+	notary   *tlog.Notary
 	recovery wal.Recovery
 	logger   *slog.Logger
 	now      func() time.Time
@@ -91,6 +92,9 @@ func OpenLog(ctx context.Context, dir string, cfg Config, logger *slog.Logger) (
 func (l *Log) open(ctx context.Context, root *os.Root, cfg Config) error {
 	id, signer, err := l.secrets(root, cfg.Origin)
 	if err != nil {
+		return err
+	}
+	if l.notary, err = tlog.NewNotary(signer); err != nil {
 		return err
 	}
 	if cfg.Capture.Enabled {
