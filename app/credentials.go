@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ func (in *instance) openCredentials(a *App) (err error) {
 		return err
 	}
 	deps := upstream.Deps{
-		Base: cfg.Identity.BaseURL, State: a.services.db.State(), Box: a.services.box, Secrets: in.secrets,
+		Base: cmp.Or(cfg.Issuer.URL, cfg.Identity.BaseURL), State: a.services.db.State(), Box: a.services.box, Secrets: in.secrets,
 		Record: a.services.trail.Append, Now: a.opt.Now, Log: a.opt.Log,
 	}
 	for i := range cfg.Servers {

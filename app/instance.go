@@ -233,7 +233,7 @@ func (in *instance) routes(a *App, ends []*proxy.Endpoint) http.Handler {
 	if in.authority != nil {
 		in.authority.mount(mux)
 		if in.authority.pages != nil {
-			mux.Handle("/oauth/", in.keeper.Handler(in.authority.person))
+			mux.Handle(in.keeper.Path()+"/oauth/", in.keeper.Handler(in.authority.person))
 		}
 	}
 	return mux

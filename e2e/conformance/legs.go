@@ -43,7 +43,9 @@ func (r *runner) gateway(ctx context.Context, name, servers string) (*kit.Gatewa
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, "", fmt.Errorf("folder of the gateway: %w", err)
 	}
-	g, err := kit.Open(ctx, filepath.Join(r.bin, "warder"), kit.Setup{Dir: dir, Servers: servers, Trust: "first_use", Gateway: permissive})
+	g, err := kit.Open(ctx, filepath.Join(r.bin, "warder"), kit.Setup{
+		Dir: dir, Servers: servers, Trust: "first_use", Gateway: permissive, Issuer: ", login: {local: {enabled: true}}",
+	})
 	if err != nil {
 		return nil, "", err
 	}
@@ -161,8 +163,15 @@ func drive(ctx context.Context, bin, url string) (err error) {
 	}
 	r := &runner{bin: bin, dir: dir}
 	servers := fmt.Sprintf("  - {name: s, url: %q}", url)
-	if os.Getenv("MCP_CONFORMANCE_SCENARIO") == "http-custom-headers" {
+	scenario := os.Getenv("MCP_CONFORMANCE_SCENARIO")
+	if scenario == "http-custom-headers" {
 		servers += fmt.Sprintf(looseArguments, time.Now().UTC().Format(time.DateOnly))
+	}
+	protected := strings.HasPrefix(scenario, "auth/")
+	if protected {
+		if servers, err = protectedServer(ctx, dir, scenario, url); err != nil {
+			return err
+		}
 	}
 	g, token, err := r.gateway(ctx, "gate", servers)
 	if err != nil {
@@ -175,6 +184,13 @@ func drive(ctx context.Context, bin, url string) (err error) {
 	}
 	defer func() { err = errors.Join(err, shim.Close()) }()
 	shim.SessionsOnly = os.Getenv("MCP_CONFORMANCE_PROTOCOL_VERSION") == legacy // the fixture prefers the other era
+	if protected {
+		person, err := newPerson(ctx, g)
+		if err != nil {
+			return err
+		}
+		shim.Held = person.follow
+	}
 	p, err := kit.Start(ctx, kit.Spec{Args: []string{filepath.Join(bin, "everything-client"), shim.URL + "/mcp/s"}, Log: filepath.Join(dir, "client.log")})
 	if err != nil {
 		return err

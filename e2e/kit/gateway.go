@@ -28,6 +28,7 @@ type Setup struct {
 	Trust   string // approved or first_use
 	Gateway string // further YAML below "gateway:", indented by two
 	Log     string // level; default warn
+	Issuer  string // further YAML of the issuer section, after a comma, such as ", login: {local: {enabled: true}}"
 }
 
 // configuration permits everybody everything that was approved, so that what is refused is refused by
@@ -36,7 +37,7 @@ const configuration = `version: 1
 data: %[1]q
 listen: [{address: %[2]q}]
 identity: {base_url: "http://%[2]s"}
-issuer: {url: "http://%[2]s/issuer"}
+issuer: {url: "http://%[2]s/issuer"%[6]s}
 tools: {trust: %[3]s}
 access:
   inline: |
@@ -68,7 +69,7 @@ func Open(ctx context.Context, bin string, s Setup) (*Gateway, error) {
 		s.Log = "warn"
 	}
 	g := &Gateway{Base: "http://" + address, Dir: s.Dir, bin: bin, config: filepath.Join(s.Dir, "warder.yaml")}
-	text := fmt.Sprintf(configuration, filepath.Join(s.Dir, "data"), address, s.Trust, s.Gateway, strings.TrimRight(s.Servers, "\n"))
+	text := fmt.Sprintf(configuration, filepath.Join(s.Dir, "data"), address, s.Trust, s.Gateway, strings.TrimRight(s.Servers, "\n"), s.Issuer)
 	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}

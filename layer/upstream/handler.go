@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/warder-mcp/warder/internal/oauth"
@@ -45,10 +46,21 @@ type Current func(w http.ResponseWriter, r *http.Request) (*Person, bool)
 func (k *Keeper) Handler(current Current) http.Handler {
 	p := pages{k: k, current: current}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+pathConnect+"{server}", p.connect)
-	mux.HandleFunc("GET "+pathCallback, p.callback)
-	mux.HandleFunc("GET "+pathDocument, p.document)
+	below := k.Path()
+	mux.HandleFunc("GET "+below+pathConnect+"{server}", p.connect)
+	mux.HandleFunc("GET "+below+pathCallback, p.callback)
+	mux.HandleFunc("GET "+below+pathDocument, p.document)
 	return mux
+}
+
+// Path is the path of the public address, below which the pages are: empty, or with a slash at its
+// beginning only.
+func (k *Keeper) Path() string {
+	u, err := url.Parse(k.deps.Base)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
 type pages struct {

@@ -31,7 +31,7 @@ type Secrets interface {
 
 // Deps is what the layer needs from outside. State, Box and Secrets are required.
 type Deps struct {
-	Base    string // public address of Warder without trailing slash; the pages are below BASE/oauth/
+	Base    string // public address without trailing slash; the pages are below BASE/oauth/. That of the login pages: on plain http their cookies reach nothing else
 	Servers []Server
 	State   state.Store
 	Box     *seal.Box
