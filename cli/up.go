@@ -21,6 +21,7 @@ import (
 	"github.com/warder-mcp/warder/app"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/issuer"
+	accounts "github.com/warder-mcp/warder/issuer/login"
 	"github.com/warder-mcp/warder/registry"
 )
 
@@ -105,7 +106,11 @@ func (u *quickStart) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := u.show(cfg, servers.self, path, token, rows); err != nil || u.once {
+	link, err := a.Link(ctx, accounts.Invite{User: localUser(), Groups: []string{"people"}, By: "warder up"})
+	if err != nil {
+		return err
+	}
+	if err := u.show(cfg, servers.self, path, token, link, rows); err != nil || u.once {
 		return err
 	}
 	stop, cancel := context.WithCancel(ctx)
@@ -168,6 +173,9 @@ identity:
   base_url: "http://%[2]s"
 issuer:
   url: "http://%[2]s/issuer"
+  # Clients log in through a browser; people begin with the one-time link that warder up prints.
+  login: {local: {enabled: true}}
+  dcr: {mode: open}
 access:
   # Everybody with a token of the group "people" may use what was approved, but nothing that destroys.
   inline: |

@@ -9,7 +9,7 @@ import (
 )
 
 // show prints where to connect, with what, and how the calls ended.
-func (u *quickStart) show(cfg *config.Config, self, path, token string, rows []outcome) error {
+func (u *quickStart) show(cfg *config.Config, self, path, token, link string, rows []outcome) error {
 	url := cfg.Identity.Resource(demoGroup)
 	clients, err := pasteable(self, url, token)
 	if err != nil {
@@ -25,7 +25,7 @@ func (u *quickStart) show(cfg *config.Config, self, path, token string, rows []o
 			snippets[c.name] = c.text
 		}
 		return u.printer.writeJSON(map[string]any{
-			"config": path, "data": cfg.Data, "endpoints": endpoints, "token": token, "clients": snippets, "calls": rows,
+			"config": path, "data": cfg.Data, "endpoints": endpoints, "token": token, "login": link, "clients": snippets, "calls": rows,
 		})
 	}
 	p := u.printer
@@ -37,6 +37,7 @@ func (u *quickStart) show(cfg *config.Config, self, path, token string, rows []o
 	}
 	fmt.Fprintf(&b, "Endpoint       %s (all three)\n", url)
 	fmt.Fprintf(&b, "\nToken for %s, good for a day:\n%s\n", url, token)
+	fmt.Fprintf(&b, "\nOr log in: clients that know OAuth need no token. Open this link once, within ten minutes, to be %s in\nyour browser:\n%s\n", localUser(), link)
 	for _, c := range clients {
 		fmt.Fprintf(&b, "\n%s: %s\n%s\n", c.name, c.where, c.text)
 	}
