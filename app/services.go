@@ -15,6 +15,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/broker"
+	"github.com/warder-mcp/warder/broker/webhook"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/seal"
 	"github.com/warder-mcp/warder/layer/gateway"
@@ -28,8 +29,12 @@ import (
 
 // services outlive every reload of the configuration.
 type services struct {
-	db       *store.DB
-	broker   *broker.Broker
+	db     *store.DB
+	broker *broker.Broker
+
+	desk      *webhook.Sender   // tells another system of calls that wait; nil if none is configured
+	decisions *webhook.Receiver // takes its decisions; nil if none is configured
+
 	revoked  *revocation.Set
 	outbox   *signals.Outbox // nil unless somebody is told of revocations
 	signs    signer
@@ -71,10 +76,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	s.broker, err = broker.New(ctx, brokerConfig(cfg.Access), broker.Deps{
-		State: s.db.State(), Box: s.box, Record: s.trail.AppendWait, Note: s.trail.Append, Now: opt.Now, Log: opt.Log,
-	})
-	if err != nil {
+	if err = s.openBroker(ctx, cfg, opt); err != nil {
 		return nil, err
 	}
 	if err = s.openRevocations(ctx, cfg, opt); err != nil {
@@ -139,6 +141,9 @@ func (s *services) close(ctx context.Context) error {
 	}
 	if s.revoked != nil {
 		errs = append(errs, s.revoked.Close())
+	}
+	if s.desk != nil {
+		errs = append(errs, s.desk.Close())
 	}
 	if s.broker != nil {
 		errs = append(errs, s.broker.Close())

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 // Config is the access section of the configuration. Without policies everything is denied.
@@ -54,6 +56,31 @@ type ApprovalConfig struct {
 	UseWithin time.Duration `yaml:"use_within"` // how long an approval is good for; default 2m, at most 1h
 	Retention time.Duration `yaml:"retention"`  // how long a decided call can be shown with its parameters; default 24h
 	Rate      ApprovalRate  `yaml:"rate"`       // against prompts that wear people out
+
+	Webhook ApprovalWebhook `yaml:"webhook"` // another system that is told of calls that wait, and may decide; changes take a restart
+}
+
+// An ApprovalWebhook is another system that is told of calls that wait and may decide on them, both signed
+// with HMAC-SHA-256 as Standard Webhooks 1.0.0 describes.
+type ApprovalWebhook struct {
+	URL     string     `yaml:"url"`             // told of each call that waits, by POST; https; empty: nobody is told
+	Secret  secret.Ref `yaml:"secret"`          // signs what is sent and what comes back; at least 24 bytes
+	Issuer  string     `yaml:"issuer"`          // who vouches for the people named in decisions, as the first part of issuer|subject; empty: no decisions are taken
+	Private bool       `yaml:"private_network"` // true lets Warder reach the system at a private address
+}
+
+func (w ApprovalWebhook) check() error {
+	if w.URL == "" && w.Issuer == "" {
+		return nil
+	}
+	u, err := url.Parse(w.URL)
+	if err != nil || w.URL != "" && (u.Host == "" || u.Scheme != "https" && u.Scheme != "http") {
+		return errors.New("approval.webhook.url: want an https URL")
+	}
+	if err := w.Secret.Validate(); err != nil || w.Secret.IsZero() {
+		return errors.Join(errors.New("approval.webhook.secret: needed to sign"), err)
+	}
+	return nil
 }
 
 // An ApprovalRate bounds what is put to people (control HIL-02).
@@ -168,6 +195,7 @@ func (c Config) lists() []error {
 		checkEffects("approval.require", c.Approval.Require),
 		checkEffects("purpose_for", c.PurposeFor),
 		checkPatterns("approval.tools", c.Approval.Tools),
+		c.Approval.Webhook.check(),
 		checkApprovers("grants.approvers", c.Grants.Approvers),
 		checkApprovers("approval.approvers", c.Approval.Approvers),
 	}
