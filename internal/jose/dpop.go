@@ -166,8 +166,18 @@ func (r *ProofRule) sameURL(htu string) bool {
 	return err == nil && normal == r.URL
 }
 
-// TokenSum is the hash of an access token that ath states.
-func TokenSum(token string) [32]byte { return sha256.Sum256([]byte(token)) }
+// TokenSum is the hash of an access token: what ath states, and what Warder remembers of a token. It leaves no
+// copy of a token of usual length behind.
+func TokenSum(token string) [32]byte {
+	var buf [2 << 10]byte
+	if len(token) > len(buf) {
+		return sha256.Sum256([]byte(token))
+	}
+	n := copy(buf[:], token)
+	sum := sha256.Sum256(buf[:n])
+	clear(buf[:n])
+	return sum
+}
 
 // ContentDigest renders the digest of a body as content_digest states it: the sha-256 entry of
 // Content-Digest (RFC 9530 section 2).

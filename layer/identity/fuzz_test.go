@@ -14,6 +14,7 @@ func FuzzConnect(f *testing.F) {
 	for _, h := range []string{"Bearer " + good, "bearer  " + good, "Bearer", "Basic x", "Bearer a.b.c", "Bearer " + good + ","} {
 		f.Add(h, "")
 	}
+	f.Add("DPoP "+good, "")
 	f.Add("Bearer "+good, "access_token=x")
 	f.Add("", "a=%zz")
 	f.Fuzz(func(t *testing.T, header, query string) {

@@ -2,10 +2,10 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/jose"
 )
 
 // audience accepts a token only if a configured issuer signed it, or says of an opaque one that it is
@@ -45,7 +45,7 @@ func (a *audience) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 		return warder.Continue(), nil // no token, no principal: AUT-01 and ZTA-01 refuse
 	}
 	now, generation := a.now(), a.generation()
-	key := cacheKey{sum: sha256.Sum256([]byte(token)), resource: resourceOf(x, a.resource, &a.ask.cfg)}
+	key := cacheKey{sum: jose.TokenSum(token), resource: resourceOf(x, a.resource, &a.ask.cfg)}
 	if p := a.cache.get(&key, now, generation); p != nil {
 		x.Principal, x.Purpose = p, p.Purpose
 		return warder.Continue(), nil
