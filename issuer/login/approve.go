@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/issuer/page"
@@ -102,6 +104,7 @@ type approvePage struct {
 	Left   time.Duration
 	May    bool
 	Own    bool // the person is the requester
+	Most   int  // characters of Pretty to show
 	CSRF   string
 	Path   string
 }
@@ -156,7 +159,7 @@ func (s *Service) getApproval(w http.ResponseWriter, r *http.Request) {
 	}
 	may := s.may(u, p)
 	if may && p.Open { // whoever will decide proves it before reading, not between reading and deciding
-		if u, ok = s.Authenticate(w, r, p.need(back)); !ok {
+		if u, ok = s.Authenticate(w, r, s.decider(p, back)); !ok {
 			return
 		}
 	}
@@ -165,7 +168,7 @@ func (s *Service) getApproval(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data := approvePage{
-		Pending: *p, Pretty: pretty(p.Arguments), Left: p.NotAfter.Sub(s.deps.Now()), May: may,
+		Pending: *p, Pretty: pretty(p.Arguments), Most: maxShown, Left: p.NotAfter.Sub(s.deps.Now()), May: may,
 		Own: s.userKey(u) == p.Requester, CSRF: s.csrf(w, r, s.path+"/approve"), Path: s.path,
 	}
 	title := "Approve this call?"
@@ -177,11 +180,14 @@ func (s *Service) getApproval(w http.ResponseWriter, r *http.Request) {
 	s.site.Show(w, http.StatusOK, v)
 }
 
-// need is what the login of whoever decides must be.
-func (p *Pending) need(back string) issuer.Need {
+// decider is what the login of whoever decides must be.
+func (s *Service) decider(p *Pending, back string) issuer.Need {
 	n := issuer.Need{ACR: p.ACR, Back: back}
-	if p.MaxAge > 0 {
-		n.MaxAge = &p.MaxAge
+	if len(n.ACR) == 0 {
+		n.ACR = s.cfg.Approval.ACR
+	}
+	if age := cmp.Or(p.MaxAge, s.cfg.Approval.MaxAge); age > 0 {
+		n.MaxAge = &age
 	}
 	return n
 }
@@ -198,8 +204,12 @@ func (s *Service) pending(w http.ResponseWriter, r *http.Request, u *issuer.User
 		s.problem(w, http.StatusNotFound, "approval_unknown", "No such call waits for you", "It may be another person's, or have ended.")
 		return nil, false
 	}
+	p.Cut = p.Cut || len(p.Arguments) == 0 || utf8.RuneCountInString(pretty(p.Arguments)) > maxShown
 	return &p, true
 }
+
+// maxShown is how many characters of parameters a page shows; nobody approves what is longer.
+const maxShown = 60_000
 
 // postApproval decides.
 func (s *Service) postApproval(w http.ResponseWriter, r *http.Request) {
@@ -223,7 +233,7 @@ func (s *Service) postApproval(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	back := s.path + "/approve/" + id
-	n := s.needOf(p.need(back))
+	n := s.needOf(s.decider(p, back))
 	if lack := s.lacks(ss, &n); lack != "" {
 		s.showLogin(w, r, n, ss, lack)
 		return

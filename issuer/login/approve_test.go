@@ -175,6 +175,44 @@ func TestApprovalStepUp(t *testing.T) {
 	}
 }
 
+// TestApprovalWantsWhatIsConfigured proves that the configuration asks for a stronger login where a call does not.
+func TestApprovalWantsWhatIsConfigured(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, local, func(cfg *Config, _ *site) { cfg.Approval.ACR = []string{ACRPasskey} })
+	s.hold("h1")
+	b := s.browser(t)
+	b.link("bob", "approvers")
+	if v := b.get("/oauth/approve/h1"); find(v.root, byID("approve")) != nil || find(v.root, byID("passkey-login")) == nil {
+		t.Errorf("a login with a link suffices: %s", v.main())
+	}
+	b.post("/oauth/approve", map[string][]string{"csrf": {s.tokenFor(b, "/oauth/approve")}, "id": {"h1"}, "digest": {"d1"}, "decision": {"approve"}})
+	if len(s.calls.decided) > 0 {
+		t.Errorf("decided %q", s.calls.decided)
+	}
+}
+
+// TestTooLongToRead proves that nobody approves parameters that the page does not show.
+func TestTooLongToRead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true, local)
+	b := s.browser(t)
+	b.link("bob", "approvers")
+	for name, arguments := range map[string]string{"long": `{"a":"` + strings.Repeat("x", maxShown) + `"}`, "absent": ""} {
+		s.hold(name, func(p *Pending) { p.Arguments = []byte(arguments) })
+		v := b.get("/oauth/approve/" + name)
+		if find(v.root, byID("approve")) != nil {
+			t.Errorf("%s: the page offers to approve", name)
+		}
+		path, form := v.form("deny")
+		form.Set("decision", "approve")
+		b.post(path, form).wantCode(t, http.StatusConflict, "approval_changed")
+		b.press(v, "deny")
+	}
+	if got := len(s.calls.decided); got != 2 {
+		t.Errorf("%d decisions, want two denials: %q", got, s.calls.decided)
+	}
+}
+
 func TestApprovalsInOrder(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true, local)

@@ -51,7 +51,7 @@ func (s *Service) postProvider(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.limits.attempt(s.deps.Peer(r)) {
-		s.tooMany(w, r, nil)
+		s.tooMany(w, r)
 		return
 	}
 	d, err := p.discover(r.Context())
@@ -117,7 +117,7 @@ type failure struct {
 // getCallback ends a login at a provider.
 func (s *Service) getCallback(w http.ResponseWriter, r *http.Request) {
 	if !s.limits.attempt(s.deps.Peer(r)) {
-		s.tooMany(w, r, nil)
+		s.tooMany(w, r)
 		return
 	}
 	q := r.URL.Query()

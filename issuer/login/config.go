@@ -22,6 +22,7 @@ type Config struct {
 	Recheck   time.Duration `yaml:"recheck"`   // how often the provider of a login is asked whether the person still has access; from 5s to 1h; zero means 30s
 	Grace     time.Duration `yaml:"grace"`     // how long a login lives on while its provider cannot be reached; at most 24h; zero means 15m
 	Consent   Consents      `yaml:"consent"`   // what people agree to, per client
+	Approval  Approval      `yaml:"approval"`  // what the login of whoever decides on a call must be
 	Approvers []string      `yaml:"approvers"` // who may decide on calls that name no approver: "group:NAME" or "user:SUBJECT"; empty: only those a call names
 }
 
@@ -67,6 +68,12 @@ type Session struct {
 type Consents struct {
 	Trusted []string      `yaml:"trusted"` // client ids of pre-registered clients of the operator, for which nobody is asked
 	Keep    time.Duration `yaml:"keep"`    // how long an answer is good for; at most 366 days; zero means 90 days
+}
+
+// Approval says what the login must be of people who decide on calls, where a call does not say it.
+type Approval struct {
+	ACR    []string      `yaml:"acr"`     // any one of these authentication context classes; phr is a passkey; empty: any
+	MaxAge time.Duration `yaml:"max_age"` // the login is at most this old; zero means any age
 }
 
 const (
@@ -145,6 +152,7 @@ func (c Config) Validate() error {
 	within("grace", c.Grace, time.Second, day)
 	within("session.idle", c.Session.Idle, time.Minute, 30*day)
 	within("session.max", c.Session.Max, time.Minute, 30*day)
+	within("approval.max_age", c.Approval.MaxAge, 10*time.Second, 30*day)
 	within("consent.keep", c.Consent.Keep, time.Minute, 366*day)
 	if len(c.Providers) > maxProviders {
 		errs = append(errs, fmt.Errorf("providers: %d, at most %d", len(c.Providers), maxProviders))

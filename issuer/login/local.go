@@ -194,7 +194,7 @@ func (s *Service) localUser(a *account, acr string, amr ...string) issuer.User {
 func (s *Service) getLink(w http.ResponseWriter, r *http.Request) {
 	secret := r.PathValue("secret")
 	if !s.limits.attempt(s.deps.Peer(r)) {
-		s.tooMany(w, r, nil)
+		s.tooMany(w, r)
 		return
 	}
 	d, err := s.deps.State.Get(r.Context(), kindLink, hashed(secret))
@@ -226,7 +226,7 @@ func (s *Service) linkGone(w http.ResponseWriter, r *http.Request) {
 // postLink uses a one-time link up and logs its user in.
 func (s *Service) postLink(w http.ResponseWriter, r *http.Request) {
 	if !s.limits.attempt(s.deps.Peer(r)) {
-		s.tooMany(w, r, nil)
+		s.tooMany(w, r)
 		return
 	}
 	d, err := s.deps.State.Take(r.Context(), kindLink, hashed(r.PostForm.Get("secret")))
@@ -272,8 +272,8 @@ func (s *Service) invited(ctx context.Context, l link) (*account, error) {
 }
 
 // tooMany answers whoever tries too often.
-func (s *Service) tooMany(w http.ResponseWriter, r *http.Request, u *issuer.User) {
-	s.refused(r, u, "rate_limited", "too many login attempts")
+func (s *Service) tooMany(w http.ResponseWriter, r *http.Request) {
+	s.refused(r, nil, "rate_limited", "too many login attempts")
 	w.Header().Set("Retry-After", "60")
 	s.problem(w, http.StatusTooManyRequests, "rate_limited", "Too many attempts", "Wait a minute and try again.")
 }

@@ -103,6 +103,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil || u.Host == "" || !jose.SecureURL(u) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("login: issuer %q: want https, or http to a loopback address", deps.URL)
 	}
+	if port := map[string]string{"https": ":443", "http": ":80"}[u.Scheme]; strings.HasSuffix(u.Host, port) {
+		u.Host = strings.TrimSuffix(u.Host, port) // browsers leave it out
+	}
 	s := &Service{
 		cfg: cfg.WithDefaults(), deps: deps, host: u.Host, path: strings.TrimSuffix(u.EscapedPath(), "/"),
 		origin: u.Scheme + "://" + u.Host, guard: http.NewCrossOriginProtection(), limits: newLimiter(deps.Now),

@@ -3,6 +3,7 @@ package login
 import (
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // mount names every route of the site. Whatever changes something is a POST with a token, except the two
@@ -10,20 +11,20 @@ import (
 // page of a one-time link, which changes nothing.
 func (s *Service) mount() {
 	s.mux = http.NewServeMux()
-	get := func(path string, h http.HandlerFunc) { s.handle("GET", path, h) }
-	post := func(path string, h http.HandlerFunc) { s.handle("POST", path, s.form(s.path+path, h)) }
+	get := func(path string, h http.HandlerFunc) { s.handle(http.MethodGet, path, h) }
+	post := func(path string, h http.HandlerFunc) { s.handle(http.MethodPost, path, s.form(s.path+path, h)) }
 
 	post("/login/provider", s.postProvider)
 	get("/login/callback/{provider}", s.getCallback)
 	get("/login/passkey.js", s.getScript)
-	s.handle("POST", "/login/passkey/options", s.postLoginOptions)
-	s.handle("POST", "/login/passkey/finish", s.postLoginFinish)
+	s.handle(http.MethodPost, "/login/passkey/options", s.postLoginOptions)
+	s.handle(http.MethodPost, "/login/passkey/finish", s.postLoginFinish)
 	get("/login/link/{secret}", s.getLink)
 	post("/login/link", s.postLink)
 
 	get("/account", s.getAccount)
-	s.handle("POST", "/account/passkey/options", s.postKeyOptions)
-	s.handle("POST", "/account/passkey/finish", s.postKeyFinish)
+	s.handle(http.MethodPost, "/account/passkey/options", s.postKeyOptions)
+	s.handle(http.MethodPost, "/account/passkey/finish", s.postKeyFinish)
 	post("/account/passkey/remove", s.postKeyRemove)
 	post("/account/session", s.postSession)
 	post("/account/consent", s.postConsentEnd)
@@ -65,7 +66,7 @@ func (s *Service) ApprovalURL(id string) string { return s.origin + s.path + "/a
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.site.Protect(w.Header(), "")
-		if r.Host != s.host {
+		if !strings.EqualFold(r.Host, s.host) {
 			s.problem(w, http.StatusMisdirectedRequest, "host_unknown", "This is not the address of this site", "Its address is "+s.origin+s.path+"/account.")
 			return
 		}

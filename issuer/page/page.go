@@ -79,10 +79,16 @@ func New(cfg Config) (*Site, error) {
 	s := &Site{cfg: cfg, pages: map[string]*template.Template{}}
 	s.policy = "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; " +
 		"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	layout, err := files.ReadFile("templates/layout.html")
+	if err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
 	base, err := template.New("layout").Funcs(template.FuncMap{
-		"style":  func() template.CSS { return template.CSS(style) }, // ours, embedded
 		"pieces": Pieces, "lines": Lines, "host": Host, "when": when, "until": until,
-	}).ParseFS(files, "templates/layout.html", "templates/text.html")
+	}).Parse(strings.Replace(string(layout), "STYLE", string(style), 1))
+	if err == nil {
+		base, err = base.ParseFS(files, "templates/text.html")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}

@@ -1,6 +1,8 @@
 package page_test
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -73,6 +75,23 @@ func TestOnwardIsData(t *testing.T) {
 	s.Onward(w, `/x?a=1&b="><script>alert(1)</script>`, "Go")
 	if text := w.Body.String(); strings.Contains(text, "<script") || !strings.Contains(text, `http-equiv="refresh"`) {
 		t.Errorf("page: %s", text)
+	}
+}
+
+// TestStyleIsTheOneOfThePolicy proves that browsers apply the style sheet: its hash is in the policy.
+func TestStyleIsTheOneOfThePolicy(t *testing.T) {
+	t.Parallel()
+	s, err := page.New(page.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	s.Problem(w, page.Problem{Status: 404, Code: "x"})
+	_, rest, _ := strings.Cut(w.Body.String(), "<style>")
+	style, _, ok := strings.Cut(rest, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	if want := "style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !ok || len(style) < 1000 || !strings.Contains(w.Header().Get("Content-Security-Policy"), want) {
+		t.Errorf("the policy %q lacks %q", w.Header().Get("Content-Security-Policy"), want)
 	}
 }
 
