@@ -227,6 +227,9 @@ func (in *instance) routes(a *App, ends []*proxy.Endpoint) http.Handler {
 	})
 	mux.Handle("/.well-known/oauth-protected-resource", metadata)
 	mux.Handle("/.well-known/oauth-protected-resource/", metadata)
+	if a.services.decisions != nil {
+		mux.Handle("POST "+deskPath, a.services.decisions)
+	}
 	if in.inbox != nil {
 		mux.Handle(signalsPath+"/", in.inbox)
 	}
