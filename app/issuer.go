@@ -119,7 +119,8 @@ func (o *authority) mount(mux *http.ServeMux) {
 // revoke takes back what the authorization server has issued, on every replica.
 func (s *services) revoke(ctx context.Context, r issuer.Revocation) error {
 	return s.revoked.Revoke(ctx, revocation.Entry{
-		Kind: revocation.Kind(r.Kind), Value: r.Value, At: r.At, NotAfter: r.NotAfter, Reason: r.Reason, By: r.By,
+		Kind: revocation.Kind(r.Kind), Value: r.Value, At: r.At, NotAfter: r.NotAfter, Before: r.Before, Renewed: r.Renewed,
+		Reason: r.Reason, By: r.By,
 	})
 }
 

@@ -126,7 +126,7 @@ func TestEverySecurityKeyIsStrictByDefault(t *testing.T) {
 func others() []string {
 	return []string{
 		"proxy.Config min_revision", "identity.Audience shared_unsafe", "tools.Config trust", "tools.Config servers",
-		"input.Config open_arguments", "upstream.Run instances", "output.Config public_servers",
+		"input.Config open_arguments", "upstream.Run instances", "output.Config public_servers", "issuer.Trust subject_prefix",
 	}
 }
 
@@ -143,6 +143,7 @@ func TestOtherWeakenings(t *testing.T) {
 		{"input: {open_arguments: []}", "", ""},
 		{"servers: [{name: a, run: {command: [x], instances: shared}}]", "servers[0].run.instances", "PRT-06"},
 		{"servers: [{name: a, run: {command: [x], instances: principal}}]", "", ""},
+		{"identity: {base_url: https://g.example.com}\nissuer: {url: https://g.example.com/issuer, trust: [{issuer: https://i.example.com, use: [id_jag], jwks_uri: https://i.example.com/k, subject_prefix: 'i:'}]}", "issuer.trust[0].subject_prefix", "AUT-07"},
 		{"output: {public_servers: [a]}", "output.public_servers", "PRT-07"},
 	} {
 		t.Run(tc.text, func(t *testing.T) {

@@ -107,6 +107,14 @@ func TestAUT07(t *testing.T) {
 		}
 		e.wants("neither names a resource", e.redeem(t, e.jag(t, "resource", nil)), 400, "invalid_target", "resource_missing")
 	})
+	t.Run("near_miss/same people", func(t *testing.T) {
+		t.Parallel()
+		e := newEnterprise(t)
+		e.is.foreign[idp].SubjectPrefix = "acme:"
+		if r := e.redeem(t, e.jag(t)); r.status != 200 || e.claims(r.text("access_token"))["sub"] != "acme:u1" {
+			t.Errorf("the people of a provider of the login: %d %s", r.status, r.body)
+		}
+	})
 	t.Run("deny", func(t *testing.T) {
 		t.Parallel()
 		for name, c := range map[string]struct {

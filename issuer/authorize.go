@@ -49,6 +49,7 @@ func (is *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
 		is.stop(w, r, c.ID, f)
 		return
 	}
+	q.known = c.knows(q.Redirect)
 	if f != nil {
 		is.refuseTo(w, r, q, f)
 		return
@@ -121,6 +122,7 @@ func (is *Issuer) proceed(w http.ResponseWriter, r *http.Request, id string, q *
 		is.stop(w, r, q.Client, f)
 		return
 	}
+	q.known = c.knows(q.Redirect)
 	back := is.base + "/authorize?continue=" + url.QueryEscape(id)
 	user, done := is.login(w, r, q, back)
 	if done {
@@ -134,6 +136,9 @@ func (is *Issuer) proceed(w http.ResponseWriter, r *http.Request, id string, q *
 	granted, answered := is.ask(w, r, c, q, user, resource, back)
 	if answered {
 		return
+	}
+	if !slices.Contains(q.Prompts, "none") || granted {
+		q.known = true // the person has seen where the answer goes
 	}
 	if _, err := is.deps.State.Take(r.Context(), kindPending, digest(id)); err != nil {
 		if !errors.Is(err, state.ErrNotFound) {
@@ -252,8 +257,14 @@ func (is *Issuer) grantCode(w http.ResponseWriter, r *http.Request, q *request, 
 	is.send(w, r, q, url.Values{"code": {code}})
 }
 
-// refuseTo records a refusal and tells the client at its redirect URI.
+// refuseTo records a refusal and tells the client at its redirect URI. Clients that anybody can publish
+// must not make an open redirector of this server: what they do wrong is shown to the person until the
+// person has agreed to them (RFC 9700 section 4.11.2).
 func (is *Issuer) refuseTo(w http.ResponseWriter, r *http.Request, q *request, f *fault) {
+	if !q.known {
+		is.stop(w, r, q.Client, f)
+		return
+	}
 	if err := is.recordFault(r, q.Client, f); err != nil {
 		f = undecided(err)
 	}

@@ -287,3 +287,34 @@ func TestCodeIsForOne(t *testing.T) {
 	_ = w.post("token", redeemForm(code, "code_verifier", verifier+"x"))
 	w.wants("after a wrong guess", w.post("token", redeemForm(code)), 400, "invalid_grant", "code_reused")
 }
+
+func TestNoOpenRedirector(t *testing.T) {
+	t.Parallel()
+	w, p := documents(t)
+	at := func(pairs ...string) reply {
+		return w.get(w.url + "/authorize?" + authRequest(append([]string{"client_id", docID}, pairs...)...).Encode())
+	}
+	user := w.who.user
+	w.who.user = nil
+	for name, pairs := range map[string][]string{
+		"a fault": {"response_type", "token"}, "nobody logged in": {"prompt", "none"}, "unknown server": {"resource", notes + "x"},
+	} {
+		if r := at(pairs...); r.header.Get("Location") != "" || r.status != 400 {
+			t.Errorf("%s: anybody's client sends browsers to %q (%d)", name, r.header.Get("Location"), r.status)
+		}
+	}
+	w.who.user, w.who.consent = user, ""
+	if r := at("prompt", "none"); r.header.Get("Location") != "" {
+		t.Errorf("no consent: %q", r.header.Get("Location"))
+	}
+	// Whoever has refused has seen where the answer goes; and a loopback address is the person's own.
+	w.who.consent = "no"
+	if q := w.location(at()); q.Get("error") != "access_denied" {
+		t.Errorf("refused: %v", q)
+	}
+	p.doc("redirect_uris", []string{"http://127.0.0.1/cb"})
+	w.clock.move(2 * time.Minute)
+	if q := w.location(at("redirect_uri", "http://127.0.0.1:1/cb", "response_type", "token")); q.Get("error") != "unsupported_response_type" {
+		t.Errorf("loopback: %v", q)
+	}
+}

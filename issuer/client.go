@@ -186,6 +186,13 @@ func (c *Client) redirect(text string) bool {
 	})
 }
 
+// knows reports whether a browser may be sent to a redirect URI of the client without asking: the
+// operator registered it, or it stays on the person's own computer.
+func (c *Client) knows(redirect string) bool {
+	u, err := url.Parse(redirect)
+	return c.Source == SourceConfig || err == nil && u.Scheme == "http" && jose.SecureURL(u)
+}
+
 // withoutPort is a loopback http URI without its port; false for any other URI.
 func withoutPort(text string) (string, bool) {
 	rest, ok := strings.CutPrefix(text, "http://")

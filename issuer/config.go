@@ -99,9 +99,9 @@ type Trust struct {
 	Scopes      []string      `yaml:"scopes"`       // scopes it may vouch for; empty: what the assertion says
 	GroupsClaim string        `yaml:"groups_claim"` // claim that holds the groups; empty: groups; "-": none
 	GroupPrefix string        `yaml:"group_prefix"` // put before every group it vouches for
-	// SameUsers true: its subjects are the people that the login knows under the same subject. Otherwise
-	// they become "ISSUER|SUBJECT", so that two issuers cannot vouch for each other's people.
-	SameUsers bool `yaml:"same_users"`
+	// SubjectPrefix is put before every subject it vouches for. With the name of a provider of the login and
+	// a colon, such as "entra:", they are the people of that provider. Empty: "ISSUER|".
+	SubjectPrefix string `yaml:"subject_prefix"`
 }
 
 // KeysConfig says how signing keys live.
@@ -290,6 +290,9 @@ func (c Config) checkTrust(i int) []error {
 	if slices.ContainsFunc(c.Trust[:i], func(o Trust) bool { return o.Issuer == t.Issuer }) {
 		errs = append(errs, fmt.Errorf("%s.issuer: %q is used twice", where, t.Issuer))
 	}
+	if p := t.SubjectPrefix; p != "" && (!subjectPrefix(p) || slices.ContainsFunc(c.Trust[:i], func(o Trust) bool { return o.SubjectPrefix == p })) {
+		errs = append(errs, fmt.Errorf("%s.subject_prefix: %q: want a name of its own and a colon, such as \"entra:\"; local: is taken", where, p))
+	}
 	if len(t.Use) == 0 {
 		errs = append(errs, fmt.Errorf("%s.use: empty", where))
 	}
@@ -339,6 +342,13 @@ func checkIssuerURL(name, text string) error {
 		return fmt.Errorf("%s: %q: want https, or http on loopback, without query, fragment or trailing slash", name, text)
 	}
 	return nil
+}
+
+// subjectPrefix reports whether the text is a lower-case name and a colon, so that no prefix and subject
+// of one issuer together read as those of another. Local accounts have theirs for themselves.
+func subjectPrefix(p string) bool {
+	name, ok := strings.CutSuffix(p, ":")
+	return ok && name != "" && name != "local" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 // hostPattern reports whether the text is "*", a lower-case host name, or one after "*.".

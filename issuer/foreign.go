@@ -118,8 +118,8 @@ func (f *foreign) groups(c jose.Claims) ([]string, error) {
 
 // subject is the sub of our tokens for a subject of the issuer.
 func (f *foreign) subject(sub string) string {
-	if f.SameUsers {
-		return sub
+	if f.SubjectPrefix != "" {
+		return f.SubjectPrefix + sub
 	}
 	return f.Issuer + "|" + sub
 }

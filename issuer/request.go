@@ -34,6 +34,9 @@ type request struct {
 	MaxAge    *int64          `json:"max_age,omitempty"` // seconds
 	ACR       []string        `json:"acr,omitempty"`
 	Started   time.Time       `json:"started"`
+
+	// known says that the browser may be sent to the redirect URI without a person having agreed to it.
+	known bool
 }
 
 // redirectOf checks the two parameters without which no error may be redirected.
