@@ -152,12 +152,25 @@ const looseArguments = `
 controls:
   INV-01: {mode: monitor, owner: conformance, until: %s}`
 
+// played is the scenario that the fixture client plays. It knows none of those in which a client gets its
+// token without a person, or with a key; here that is Warder's part, and the fixture only lists and calls.
+func played(scenario string) string {
+	switch scenario {
+	case "auth/client-credentials-jwt", "auth/client-credentials-basic", "auth/enterprise-managed-authorization", "auth/wif-jwt-bearer",
+		"auth/dpop", "auth/dpop-nonce":
+		return "auth/metadata-default"
+	default:
+		return scenario
+	}
+}
+
 // drive stands a gateway before the server at url and lets the go-sdk client of the suite talk to it.
 // The suite says in our environment which scenario to play.
 func drive(ctx context.Context, bin, url string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 80*time.Second)
 	defer cancel()
-	dir, err := os.MkdirTemp(os.Getenv("WARDER_DRIVE_DIR"), "drive-"+strings.ReplaceAll(os.Getenv("MCP_CONFORMANCE_SCENARIO"), "/", "-")+"-")
+	word := strings.ReplaceAll(strings.TrimPrefix(os.Getenv("MCP_CONFORMANCE_SCENARIO"), "auth/"), "/", "-")
+	dir, err := os.MkdirTemp(os.Getenv("WARDER_DRIVE_DIR"), "drive-"+word[:min(len(word), 16)]+"-") // short: a path to a socket has at most 107 bytes
 	if err != nil {
 		return fmt.Errorf("folder of the gateway: %w", err)
 	}
@@ -178,6 +191,13 @@ func drive(ctx context.Context, bin, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
+	if protected { // the token of the person who will be at the browser
+		out, err := g.Run(ctx, "token", "s", "--subject", "local:ana", "--ttl", "10m")
+		if err != nil {
+			return err
+		}
+		token = strings.TrimSpace(string(out))
+	}
 	shim, err := kit.Bearer(g.Base, token)
 	if err != nil {
 		return err
@@ -191,7 +211,10 @@ func drive(ctx context.Context, bin, url string) (err error) {
 		}
 		shim.Held = person.follow
 	}
-	p, err := kit.Start(ctx, kit.Spec{Args: []string{filepath.Join(bin, "everything-client"), shim.URL + "/mcp/s"}, Log: filepath.Join(dir, "client.log")})
+	p, err := kit.Start(ctx, kit.Spec{
+		Args: []string{filepath.Join(bin, "everything-client"), shim.URL + "/mcp/s"}, Env: []string{"MCP_CONFORMANCE_SCENARIO=" + played(scenario)},
+		Log: filepath.Join(dir, "client.log"),
+	})
 	if err != nil {
 		return err
 	}
