@@ -238,9 +238,14 @@ func TestSessionFixation(t *testing.T) {
 	})
 }
 
+// loggedIn reports whether somebody is.
+func (b *browser) loggedIn() bool {
+	b.t.Helper()
+	return find(b.get("/oauth/account").root, byID("subject")) != nil
+}
+
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
-	loggedIn := func(b *browser) bool { return find(b.get("/oauth/account").root, byID("subject")) != nil }
 	t.Run("logout", func(t *testing.T) {
 		s := newSite(t, true, local)
 		b := s.browser(t)
@@ -248,7 +253,7 @@ func TestSessionEnds(t *testing.T) {
 		kept := &http.Cookie{Name: s.cookies.session, Value: b.cookie("session"), Path: "/", Secure: true}
 		b.press(b.get("/oauth/account"), "sign-out")
 		b.plant(kept) // a copy of the cookie is worth nothing
-		if loggedIn(b) || len(s.revoked) != 1 {
+		if b.loggedIn() || len(s.revoked) != 1 {
 			t.Errorf("the cookie lives after signing out; revoked %q", s.revoked)
 		}
 		s.wantReason(t, "logout")
@@ -258,11 +263,11 @@ func TestSessionEnds(t *testing.T) {
 		b := s.browser(t)
 		b.link("ada")
 		s.clock.add(defaultIdle - time.Second)
-		if !loggedIn(b) {
+		if !b.loggedIn() {
 			t.Fatal("ended too early")
 		}
 		s.clock.add(defaultIdle)
-		if loggedIn(b) {
+		if b.loggedIn() {
 			t.Error("an idle session lives")
 		}
 	})
@@ -272,15 +277,19 @@ func TestSessionEnds(t *testing.T) {
 		b.link("ada")
 		for range 4 {
 			s.clock.add(6*time.Hour - time.Second)
-			if !loggedIn(b) {
+			if !b.loggedIn() {
 				t.Fatal("ended too early")
 			}
 		}
 		s.clock.add(5 * time.Second)
-		if loggedIn(b) {
+		if b.loggedIn() {
 			t.Error("a session lives longer than its maximum")
 		}
 	})
+}
+
+func TestSessionIsEnded(t *testing.T) {
+	t.Parallel()
 	t.Run("by_its_person", func(t *testing.T) {
 		s := newSite(t, true, local)
 		b, other := s.browser(t), s.browser(t)
@@ -292,7 +301,7 @@ func TestSessionEnds(t *testing.T) {
 			return attr(find(list, func(n *htmlNode) bool { return attr(n, "name") == name }), "value")
 		}
 		b.post("/oauth/account/session", url.Values{"csrf": {get("csrf")}, "id": {get("id")}}).onward()
-		if loggedIn(other) || !loggedIn(b) || len(s.revoked) != 1 {
+		if other.loggedIn() || !b.loggedIn() || len(s.revoked) != 1 {
 			t.Errorf("the other session lives, or the own ended; revoked %q", s.revoked)
 		}
 	})
@@ -315,7 +324,7 @@ func TestSessionEnds(t *testing.T) {
 		list := find(eve.get("/oauth/account").root, byID("sessions"))
 		csrf := attr(find(list, func(n *htmlNode) bool { return attr(n, "name") == "csrf" }), "value")
 		eve.post("/oauth/account/session", url.Values{"csrf": {csrf}, "id": {sid}}).wantCode(t, http.StatusNotFound, "session_unknown")
-		if !loggedIn(b) {
+		if !b.loggedIn() {
 			t.Error("eve ended ada's session")
 		}
 	})
@@ -336,7 +345,7 @@ func TestSessionEnds(t *testing.T) {
 			s.clock.add(10 * time.Second)
 			s.browser(t).link("ada")
 		}
-		if loggedIn(first) || len(s.revoked) != 1 {
+		if first.loggedIn() || len(s.revoked) != 1 {
 			t.Errorf("the oldest session lives; revoked %d", len(s.revoked))
 		}
 	})

@@ -136,6 +136,26 @@ func TestWholeFlow(t *testing.T) {
 	if tokens["access_token"] == nil || tokens["refresh_token"] == nil {
 		t.Fatalf("tokens: %v", tokens)
 	}
+	flowAgain(t, s, b, d)
+	t.Run("taken_back", func(t *testing.T) {
+		tokens = b.refresh(tokens)
+		if tokens["access_token"] == nil {
+			t.Fatalf("refresh: %v", tokens)
+		}
+		list := find(b.get("/oauth/account").root, byID("consents"))
+		get := func(name string) string {
+			return attr(find(list, func(n *htmlNode) bool { return attr(n, "name") == name }), "value")
+		}
+		b.post("/oauth/account/consent", url.Values{"csrf": {get("csrf")}, "id": {get("id")}}).onward()
+		if out := b.refresh(tokens); out["error"] != "invalid_grant" {
+			t.Errorf("refresh: %v", out)
+		}
+	})
+}
+
+// flowAgain asks again for somebody who has logged in and agreed.
+func flowAgain(t *testing.T, s *whole, b *browser, d *passkeytest.Device) {
+	t.Helper()
 	t.Run("again_without_a_page", func(t *testing.T) {
 		path, verifier := start()
 		b.redeem(b.follow(b.get(path)), verifier)
@@ -182,20 +202,6 @@ func TestWholeFlow(t *testing.T) {
 		v := b.follow(b.press(b.follow(b.get(path)), "refuse"))
 		if to := v.header.Get("Location"); !strings.Contains(to, "error=access_denied") || !strings.Contains(to, "iss=") {
 			t.Errorf("to %q", to)
-		}
-	})
-	t.Run("taken_back", func(t *testing.T) {
-		tokens = b.refresh(tokens)
-		if tokens["access_token"] == nil {
-			t.Fatalf("refresh: %v", tokens)
-		}
-		list := find(b.get("/oauth/account").root, byID("consents"))
-		get := func(name string) string {
-			return attr(find(list, func(n *htmlNode) bool { return attr(n, "name") == name }), "value")
-		}
-		b.post("/oauth/account/consent", url.Values{"csrf": {get("csrf")}, "id": {get("id")}}).onward()
-		if out := b.refresh(tokens); out["error"] != "invalid_grant" {
-			t.Errorf("refresh: %v", out)
 		}
 	})
 }
