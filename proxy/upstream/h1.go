@@ -369,7 +369,7 @@ func field(h http.Header, line []byte) error {
 func knownField(b []byte) string {
 	for _, name := range [...]string{
 		hdrContentType, "Content-Length", "Transfer-Encoding", "Connection", hdrSession, "Content-Encoding",
-		"Www-Authenticate", "Retry-After", "Location",
+		"Www-Authenticate", "Dpop-Nonce", "Retry-After", "Location",
 	} {
 		if len(name) == len(b) && strings.EqualFold(name, string(b)) {
 			return name
