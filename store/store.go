@@ -74,16 +74,22 @@ type DB struct {
 // An Option changes what a database assumes.
 type Option func(*DB)
 
-// WithClock sets the clock; without it time.Now is the clock.
+// WithClock sets the clock; without it, or with nil, time.Now is the clock.
 func WithClock(now func() time.Time) Option { return func(db *DB) { db.now = now } }
 
 // WithLog sets where lost and regained connections are logged; without it they are not.
 func WithLog(log *slog.Logger) Option { return func(db *DB) { db.log = log } }
 
 func newDB(d dialect, options []Option) *DB {
-	db := &DB{dialect: d, now: time.Now, log: slog.New(slog.DiscardHandler)}
+	db := &DB{dialect: d}
 	for _, o := range options {
 		o(db)
+	}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	if db.log == nil {
+		db.log = slog.New(slog.DiscardHandler)
 	}
 	db.feed = newFeed(db)
 	db.state = &State{db: db}
