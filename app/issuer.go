@@ -55,7 +55,7 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		var err error
 		out.pages, err = login.New(cfg.Issuer.Login, login.Deps{
 			State: s.db.State(), Box: s.box, Record: s.trail.Append, Revoke: s.revoke, Approvals: approvals{s.broker.Holds, cfg.Issuer.URL, cfg.Access.Approval.Self},
-			HTTP: safedial.New(safedial.Config{Allow: cfg.Issuer.Login.Allow()}).Client(fetchTimeout),
+			HTTP:     safedial.New(safedial.Config{Allow: cfg.Issuer.Login.Allow()}).Client(fetchTimeout),
 			Withdraw: func(ctx context.Context, subject, client string) error { return out.Withdraw(ctx, subject, client) },
 			Mode:     mode, Now: a.opt.Now, Log: a.opt.Log, URL: cfg.Issuer.URL,
 		})
