@@ -1,6 +1,7 @@
 package wardertest
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -93,7 +94,7 @@ func (h *holder) sign(header http.Header, method, address, token string, own boo
 	}
 	var proofs []string
 	for range count {
-		p, err := jose.ProverOf(key, now).Proof(or(spec.Method, method), or(spec.URL, address), or(spec.Token, token), h.nonce)
+		p, err := jose.ProverOf(key, now).Proof(cmp.Or(spec.Method, method), cmp.Or(spec.URL, address), cmp.Or(spec.Token, token), h.nonce)
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -105,15 +106,8 @@ func (h *holder) sign(header http.Header, method, address, token string, own boo
 	if own {
 		h.first = proofs
 	}
-	header["Authorization"] = []string{or(spec.Scheme, "DPoP") + " " + token}
+	header["Authorization"] = []string{cmp.Or(spec.Scheme, "DPoP") + " " + token}
 	header["Dpop"] = proofs
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // An authority signs the certificates of a case.
