@@ -118,6 +118,36 @@ func TestAUT02(t *testing.T) {
 			t.Errorf("%d %s", r.status, r.body)
 		}
 	})
+	t.Run("pass/jwks_uri", func(t *testing.T) {
+		t.Parallel()
+		w, p := documents(t)
+		key, jwks := newSigner(t)
+		p.doc("token_endpoint_auth_method", "private_key_jwt", "jwks_uri", "https://client.example/keys")
+		document := p.answer
+		p.set(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/keys" {
+				_, _ = rw.Write([]byte(jwks))
+				return
+			}
+			document(rw, r)
+		})
+		form := redeemForm(w.code("client_id", docID), "client_id", "")
+		if r := w.post("token", asserted(t, w, key, docID, w.url, form)); r.status != 200 {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+		w, p = documents(t)
+		p.doc("token_endpoint_auth_method", "private_key_jwt", "jwks_uri", "https://client.example/keys")
+		document = p.answer
+		p.set(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/keys" {
+				rw.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			document(rw, r)
+		})
+		form = redeemForm(w.code("client_id", docID), "client_id", "")
+		w.wants("keys cannot be had", w.post("token", asserted(t, w, key, docID, w.url, form)), 503, "temporarily_unavailable", "unavailable")
+	})
 	t.Run("pass/dynamic", testDynamic)
 	t.Run("near_miss/loopback", func(t *testing.T) {
 		t.Parallel()

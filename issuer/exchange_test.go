@@ -87,6 +87,10 @@ func TestExchange(t *testing.T) {
 		t.Errorf("claims: %v", got)
 	}
 	one, two := first.text("access_token"), second.text("access_token")
+	itself := c.post("token", asserted(t, c.world, c.keys["two"], "two", c.url, url.Values{"grant_type": {grantClient}, "resource": {notes}})).text("access_token")
+	if r := c.exchange(t, "two", one, "actor_token", itself, "actor_token_type", typeAccessToken); r.status != 200 {
+		t.Errorf("its own token as actor token: %d %s", r.status, r.body)
+	}
 	own := c.exchange(t, "one", one, "resource", notes)
 	if own.status != 200 {
 		t.Fatalf("narrowing one's own token: %d %s", own.status, own.body)

@@ -38,8 +38,9 @@ type Rotation struct {
 
 	current atomic.Pointer[view]
 	signers *bounded.Cache[string, Signer]
-	mu      sync.Mutex // one reader of the store at a time
-	asked   time.Time  // last time the store was asked because of an unknown key
+	noted   *bounded.Cache[string, time.Time] // retired keys whose use was recorded lately
+	mu      sync.Mutex                        // one reader of the store at a time
+	asked   time.Time                         // last time the store was asked because of an unknown key
 }
 
 // Control names the control.
@@ -66,10 +67,39 @@ func (r *Rotation) Key(ctx context.Context, id string) (jose.Key, error) {
 			return jose.Key{}, jose.ErrUnknownKey
 		}
 	}
-	if d := r.judge(v, id, now); d.Verdict != warder.Pass && r.mode(iam07) == Enforce {
-		return jose.Key{}, fmt.Errorf("%w: %s", jose.ErrUnknownKey, d.Reason)
+	d := r.judge(v, id, now)
+	if d.Verdict == warder.Pass {
+		return key, nil
 	}
-	return key, nil
+	mode := r.mode(iam07)
+	if mode == Off {
+		return key, nil
+	}
+	if err := r.note(ctx, id, d, mode, now); err != nil {
+		return jose.Key{}, errors.Join(jose.ErrKeysUnavail, err)
+	}
+	if mode == Monitor {
+		return key, nil
+	}
+	return jose.Key{}, fmt.Errorf("%w: %s", jose.ErrUnknownKey, d.Reason)
+}
+
+// note records the use of a key whose time is over, once a minute for each: whoever sends such tokens
+// must not fill the trail.
+func (r *Rotation) note(ctx context.Context, id string, d warder.Decision, mode Mode, now time.Time) error {
+	if last, ok := r.noted.Get(id); ok && now.Sub(last) < time.Minute {
+		return nil
+	}
+	e := r.event("used", id, "a token", now)
+	e.Reason, e.Outcome = d.Reason, warder.OutcomeRefused
+	if mode == Monitor {
+		e.Outcome = warder.OutcomeAllowed
+	}
+	if err := r.record(ctx, e); err != nil {
+		return fmt.Errorf("record retired key: %w", err)
+	}
+	r.noted.Put(id, now)
+	return nil
 }
 
 // judge refuses keys whose time is over. A key that does not sign yet has signed nothing.

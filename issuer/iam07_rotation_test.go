@@ -149,8 +149,15 @@ func TestIAM07(t *testing.T) {
 		if err := accepted(t, w.is, forged); err == nil || !strings.Contains(err.Error(), "key_retired") {
 			t.Errorf("a token of a retired key: %v", err)
 		}
+		if e := w.log.last(); e.Control != iam07 || e.Reason != "key_retired" || e.Target != old {
+			t.Errorf("the trail says %+v", e)
+		}
 		if ids := w.published(); len(ids) != 1 || ids[0] == old {
 			t.Errorf("published: %v", ids)
+		}
+		w.mode(iam07, Monitor)
+		if err := accepted(t, w.is, forged); err != nil {
+			t.Errorf("monitored: %v", err)
 		}
 		w.mode(iam07, Off)
 		if err := accepted(t, w.is, forged); err != nil {

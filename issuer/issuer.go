@@ -128,7 +128,7 @@ func newRotation(cfg Config, deps Deps) (*Rotation, error) {
 	const opened = 16
 	r := &Rotation{
 		cfg: cfg.Keys, url: cfg.URL, store: deps.State, now: deps.Now, mode: deps.Mode, record: deps.Record, revoke: deps.Revoke,
-		log: deps.Log, signers: bounded.New[string, Signer](opened),
+		log: deps.Log, signers: bounded.New[string, Signer](opened), noted: bounded.New[string, time.Time](2 * maxRetired),
 		keeper: sealedKeeper{box: deps.Box, url: cfg.URL, now: deps.Now},
 	}
 	if v := cfg.Keys.KMS.Vault; v.set() {

@@ -112,6 +112,27 @@ func TestRefreshFollowsTheLogin(t *testing.T) {
 	w.wants("logged out", w.post("token", refreshForm(token)), 400, "invalid_grant", "session_ended")
 }
 
+func TestRevokedPeople(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(_ *Config, d *Deps) {
+		d.Resources = func() []Resource {
+			return []Resource{{URI: notes, Server: "notes"}, {URI: files, Server: "files", Tenant: "acme"}}
+		}
+	})
+	if q := w.authorize(authRequest("resource", files)); q.Get("error") != "access_denied" {
+		t.Errorf("a server of another tenant: %v", q)
+	}
+	token, code := w.login().text("refresh_token"), w.code()
+	if err := w.rev.revoke(t.Context(), Revocation{Kind: "principal", Value: w.url + "|ada"}); err != nil {
+		t.Fatal(err)
+	}
+	w.wants("refresh", w.post("token", refreshForm(token)), 400, "invalid_grant", "revoked")
+	w.wants("code", w.post("token", redeemForm(code)), 400, "invalid_grant", "revoked")
+	if q := w.authorize(authRequest()); q.Get("error") != "access_denied" {
+		t.Errorf("authorize: %v", q)
+	}
+}
+
 func TestRefreshRace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
