@@ -64,6 +64,7 @@ type loginPage struct {
 	Keys      string // token for the script that asks for a passkey; empty: no passkeys
 	Lack      string
 	User      string // who is logged in, but not well enough
+	Add       bool   // and could add a passkey to the account
 	Providers []Provider
 	Local     bool
 	Path      string // of the issuer
@@ -86,7 +87,7 @@ func (s *Service) showLogin(w http.ResponseWriter, r *http.Request, n need, ss *
 		v.Script = s.path + "/login/passkey.js"
 	}
 	if ss != nil {
-		p.User = ss.User.Subject
+		p.User, p.Add = ss.User.Subject, ss.Provider == localProvider && ss.User.ACR != ACRPasskey
 		v.Title = "Confirm that it is you"
 	}
 	status := http.StatusOK

@@ -87,6 +87,9 @@ func TestPasskeyIsStrong(t *testing.T) {
 	b.register(d)
 	s.need = issuer.Need{ACR: []string{ACRPasskey}}
 	v := b.get("/oauth/authorize?x=1")
+	if find(v.root, byID("passkey-first")) == nil {
+		t.Error("nothing says where a first passkey is made")
+	}
 	if find(v.root, byID("passkey-login")) == nil || len(s.codes()) > 0 {
 		t.Fatalf("a login with a link counts as a passkey: %s", v.main())
 	}
