@@ -80,7 +80,7 @@ func (b *benchmark) gateway(name, url string, s setup) (*gateway, error) {
 		b.startup = time.Since(started)
 	}
 	g := &gateway{process: p, listen: listen, admin: admin}
-	if g.token, err = b.output("token", "echo", "-c", file, "--subject", "bench", "--groups", "eng", "--ttl", "24h"); err != nil {
+	if g.token, err = b.output("token", "echo", "-c", file, "--subject", "bench", "--groups", "eng", "--ttl", "1h"); err != nil {
 		return nil, err
 	}
 	if err := list(g); err != nil { // lets the gateway see the definitions
@@ -115,8 +115,9 @@ func configuration(dir, listen, admin, url string, s setup) string {
 	policies.WriteString("    @id(\"eng\") permit(principal in Warder::Group::\"eng\", action, resource);\n")
 	issuers, grants := "", ""
 	if s.identity != nil {
-		issuers = fmt.Sprintf(`, cache_size: 40000, issuers: [{url: "%s", group_prefix: "", jwks: {file: "%s"}, claims: {groups: groups}}]`, identityIssuer, filepath.Join(dir, "idp.json"))
+		issuers = fmt.Sprintf(`, cache_size: 40000, issuers: [{url: "%s", group_prefix: "idp:", jwks: {file: "%s"}, claims: {groups: groups}}]`, identityIssuer, filepath.Join(dir, "idp.json"))
 		grants = "  grants: {require: [read]}\n"
+		policies.WriteString("    @id(\"crowd\") permit(principal in Warder::Group::\"idp:eng\", action, resource);\n")
 	}
 	rate := "{per_second: 1000000, burst: 1000000}"
 	return fmt.Sprintf(`version: 1

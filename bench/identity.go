@@ -145,7 +145,7 @@ func prepareIdentity(dir string, signer *jose.Signer) (err error) {
 			TTL: time.Hour, Reason: "bench", By: broker.Person{Issuer: "bench", Subject: "caller"},
 		}
 		if i == 0 {
-			request.Principal, request.Tools = "group:eng", []string{"echo"}
+			request.Principal, request.Tools = "group:idp:eng", []string{"echo"}
 		}
 		rec, err := br.Grants.Request(ctx, request)
 		if err != nil {

@@ -36,7 +36,7 @@ func (u *quickStart) show(cfg *config.Config, self, path, token, link string, ro
 		fmt.Fprintf(&b, "Endpoint       %s\n", cfg.Identity.Resource(s.Name))
 	}
 	fmt.Fprintf(&b, "Endpoint       %s (all three)\n", url)
-	fmt.Fprintf(&b, "\nToken for %s, good for a day:\n%s\n", url, token)
+	fmt.Fprintf(&b, "\nToken for %s, good for an hour:\n%s\n", url, token)
 	fmt.Fprintf(&b, "\nOr log in: clients that know OAuth need no token. Open this link once, within ten minutes, to be %s in\nyour browser:\n%s\n", localUser(), link)
 	for _, c := range clients {
 		fmt.Fprintf(&b, "\n%s: %s\n%s\n", c.name, c.where, c.text)

@@ -17,7 +17,7 @@ import (
 // Lifetimes of tokens that an operator mints.
 const (
 	DefaultTTL = time.Hour
-	MaxTTL     = 24 * time.Hour
+	MaxTTL     = time.Hour
 )
 
 // Claims are what one token says.
