@@ -2,7 +2,6 @@ package identity
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/jose"
 	"github.com/warder-mcp/warder/internal/rar"
+	"github.com/warder-mcp/warder/internal/spiffe"
 )
 
 // Chain says which delegation chains are accepted.
@@ -29,8 +29,8 @@ func (c Chain) check() error {
 		err = fmt.Errorf("chain.max_depth: %d is not between -1 and %d", c.MaxDepth, maxActors)
 	}
 	for _, d := range c.TrustDomains {
-		if !validSPIFFE("spiffe://" + d) {
-			err = errors.Join(err, fmt.Errorf("chain.trust_domains: %q is not a trust domain", d))
+		if fault := spiffe.CheckDomain(d); fault != nil {
+			err = errors.Join(err, fmt.Errorf("chain.trust_domains: %q: %w", d, fault))
 		}
 	}
 	return err
@@ -102,12 +102,11 @@ func (d *delegation) fault(p *warder.Principal) (reason warder.Reason, detail st
 
 // workload accepts whatever is no SPIFFE id, and SPIFFE ids that are sound.
 func (d *delegation) workload(id string) bool {
-	rest, ok := strings.CutPrefix(id, "spiffe://")
-	if !ok {
-		return len(id) < len("spiffe:") || !strings.EqualFold(id[:len("spiffe:")], "spiffe:")
+	if len(id) < len("spiffe:") || !strings.EqualFold(id[:len("spiffe:")], "spiffe:") {
+		return true
 	}
-	domain, _, _ := strings.Cut(rest, "/")
-	return validSPIFFE(id) && (len(d.cfg.TrustDomains) == 0 || slices.Contains(d.cfg.TrustDomains, domain))
+	domain, ok := spiffe.TrustDomain(id)
+	return ok && (len(d.cfg.TrustDomains) == 0 || slices.Contains(d.cfg.TrustDomains, domain))
 }
 
 // repeats reports whether actor i is the subject or stands further on in the chain.
@@ -224,50 +223,8 @@ func readActor(c jose.Claims) (a warder.Actor, ref *refusal) {
 	if a.Subject == "" {
 		return a, &refusal{"actor_malformed", "act claim without subject"}
 	}
-	a.Details, ref = readDetails(c)
+	var held warder.Principal
+	ref = authority(c, &held)
+	a.Details = held.Details
 	return a, ref
-}
-
-// readDetails reads authorization_details, nil if there are none. What is not understood is refused:
-// it might narrow.
-func readDetails(c jose.Claims) ([]warder.Detail, *refusal) {
-	v, given := c["authorization_details"]
-	if !given {
-		return nil, nil
-	}
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return nil, &refusal{"details_invalid", err.Error()}
-	}
-	list, err := rar.Parse(raw)
-	if err != nil {
-		return nil, &refusal{"details_invalid", err.Error()}
-	}
-	return list, nil
-}
-
-// validSPIFFE checks the form of a SPIFFE id (SPIFFE-ID section 2): trust domain of lower-case
-// letters, digits, dots, dashes and underscores, then path segments that are neither empty nor dots.
-func validSPIFFE(id string) bool {
-	rest, ok := strings.CutPrefix(id, "spiffe://")
-	if !ok || len(id) > 2048 {
-		return false
-	}
-	domain, path, hasPath := strings.Cut(rest, "/")
-	if domain == "" || len(domain) > 255 || strings.ContainsFunc(domain, func(r rune) bool { return !spiffeRune(r, false) }) {
-		return false
-	}
-	if !hasPath {
-		return true
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "" || segment == "." || segment == ".." || strings.ContainsFunc(segment, func(r rune) bool { return !spiffeRune(r, true) }) {
-			return false
-		}
-	}
-	return true
-}
-
-func spiffeRune(r rune, path bool) bool {
-	return 'a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_' || path && 'A' <= r && r <= 'Z'
 }

@@ -136,14 +136,15 @@ func TestReadChain(t *testing.T) {
 
 func TestSPIFFEIDs(t *testing.T) {
 	t.Parallel()
+	d := newDelegation(Config{}, nil)
 	for id, want := range map[string]bool{
-		"spiffe://example.org": true, "spiffe://example.org/ns/a/sa/B_1.x-y": true, "spiffe://a/...": true,
+		"agent-1": true, "https://example.org/x": true, "spiffe://example.org": false, "spiffe://example.org/ns/a/sa/B_1.x-y": true,
 		"spiffe://": false, "spiffe:///x": false, "spiffe://Example.org/x": false, "spiffe://example.org/": false,
 		"spiffe://example.org//x": false, "spiffe://example.org/../x": false, "spiffe://example.org/x/": false,
 		"spiffe://example.org:8443/x": false, "spiffe://u@example.org/x": false, "spiffe://example.org/x?q": false,
-		"spiffe://example.org/%41": false, "https://example.org/x": false,
+		"spiffe://example.org/%41": false, "SPIFFE://example.org/x": false, "spiffe:example.org": false,
 	} {
-		if got := validSPIFFE(id); got != want {
+		if got := d.workload(id); got != want {
 			t.Errorf("%q: %v, want %v", id, got, want)
 		}
 	}
