@@ -216,6 +216,8 @@ func (r *redisReplays) meet(ctx context.Context, run, born string) (*redisMemory
 	if err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	widest, err := r.window.read(ctx)
 	if err != nil {
 		return nil, err

@@ -153,7 +153,7 @@ func (w *window) cover(ctx context.Context, left time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := w.db.write.ExecContext(ctx, w.db.dialect.bind("UPDATE replay_memory SET widest = ? WHERE widest < ?"), widest, widest); err != nil {
+	if _, err := w.db.write.ExecContext(ctx, w.db.dialect.bind("UPDATE replay_memory SET widest = ?, saved = 0 WHERE widest < ?"), widest, widest); err != nil {
 		return fmt.Errorf("remember ids: %w", err)
 	}
 	w.widest.Store(widest)

@@ -60,6 +60,35 @@ func TestReplaysAfterAClose(t *testing.T) {
 	}
 }
 
+// TestReplaysAfterRedis proves that a gateway that is configured without Redis, after it had one, refuses
+// what it may have accepted with it, and the other way round.
+func TestReplaysAfterRedis(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	until := time.Now().Add(time.Minute)
+	with := withRedis(t, open(t, path))
+	waitFresh(t, with.Replays())
+	if ok, err := with.Replays().Add(t.Context(), "a", until.Add(10*time.Second)); err != nil || !ok {
+		t.Fatalf("Add = %v, %v", ok, err)
+	}
+	without, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := without.Replays().Add(t.Context(), "a", until.Add(10*time.Second)); err != nil || ok {
+		t.Errorf("without Redis: Add = %v, %v, want a refusal", ok, err)
+	}
+	waitFresh(t, without.Replays())
+	late := time.Now().Add(65 * time.Second)
+	if ok, err := without.Replays().Add(t.Context(), "b", late); err != nil || !ok {
+		t.Errorf("Add = %v, %v", ok, err)
+	}
+	closeDB(t, without)
+	if ok, err := withRedis(t, open(t, path)).Replays().Add(t.Context(), "b", late); err != nil || ok {
+		t.Errorf("with another Redis: Add = %v, %v, want a refusal", ok, err)
+	}
+}
+
 // TestReplaysOfCommands proves that a command that opens the file beside a running gateway changes
 // nothing about what the gateway remembers.
 func TestReplaysOfCommands(t *testing.T) {
