@@ -44,6 +44,7 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		State: s.db.State(), Replays: s.db.Replays(), Box: s.box, Record: s.trail.Append,
 		Resources: func() []issuer.Resource { return in.resources },
 		HTTP:      safedial.New(safedial.Config{Allow: trustRules(&cfg.Issuer.Config)}).Client(fetchTimeout),
+		KMS:       safedial.New(safedial.Config{Allow: vaultRules(&cfg.Issuer.Keys.KMS.Vault)}).Client(fetchTimeout),
 		Revoke:    s.revoke,
 		Revoked: func(p *warder.Principal) bool {
 			_, revoked := s.revoked.Check(p, "", "", nil)
@@ -233,6 +234,15 @@ func trustRules(cfg *issuer.Config) []safedial.Rule {
 		add(host)
 	}
 	return rules
+}
+
+// vaultRules let the signing keys be reached where the operator says they are, which is inside as a rule.
+func vaultRules(v *issuer.Vault) []safedial.Rule {
+	u, err := url.Parse(v.Address)
+	if err != nil || u.Hostname() == "" {
+		return nil
+	}
+	return []safedial.Rule{{Host: u.Hostname(), Private: true}}
 }
 
 // trusted lists the addresses of key sets that the configuration names.

@@ -326,6 +326,42 @@ func emergency(t *testing.T) {
 	}
 }
 
+func TestKeyList(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	states := func() string {
+		t.Helper()
+		list, err := w.is.Keys().List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var words []string
+		for _, k := range list {
+			words = append(words, k.State)
+		}
+		return strings.Join(words, " ")
+	}
+	check := func(want string) {
+		t.Helper()
+		if got := states(); got != want {
+			t.Errorf("keys are %q, want %q", got, want)
+		}
+	}
+	check("active")
+	if err := w.is.Rotate(t.Context(), "operator"); err != nil {
+		t.Fatal(err)
+	}
+	check("active next")
+	w.clock.move(w.is.cfg.Keys.Publish)
+	check("verifying active")
+	w.clock.move(overlap)
+	check("retired active")
+	if err := w.is.Emergency(t.Context(), "test", "operator"); err != nil {
+		t.Fatal(err)
+	}
+	check("retired retired active")
+}
+
 func TestRunFollowsOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

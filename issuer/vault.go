@@ -32,7 +32,9 @@ var _ Keeper = (*vaultKeeper)(nil)
 func newVaultKeeper(cfg Vault, client *http.Client) *vaultKeeper {
 	cfg.Mount = strings.Trim(cmp.Or(cfg.Mount, "transit"), "/")
 	cfg.Address = strings.TrimSuffix(cfg.Address, "/")
-	return &vaultKeeper{cfg: cfg, client: client}
+	own := *client
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the token goes nowhere else
+	return &vaultKeeper{cfg: cfg, client: &own}
 }
 
 // Make rotates the transit key and takes its new version.
