@@ -24,11 +24,12 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"reachable": reachableCommand, "expand": expandCommand},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"reachable": reachableCommand, "expand": expandCommand, "browse": browseCommand},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
-			for _, name := range []string{"PORT", "ADMIN_PORT"} {
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			for _, name := range []string{"PORT", "ADMIN_PORT", "API_PORT"} {
 				port, err := freePort()
 				if err != nil {
 					return err

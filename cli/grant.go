@@ -152,7 +152,7 @@ func grantListCommand() *cobra.Command {
 						left = strconv.Itoa(x.Uses - x.Used)
 					}
 					ends := in(x.NotAfter)
-					if x.NotAfter.IsZero() {
+					if x.Status == "pending" {
 						ends = (time.Duration(x.TTLSeconds) * time.Second).String()
 					}
 					g.add(x.ID, x.Status, x.Principal, x.Server, orDash(strings.Join(x.Tools, ",")), ends, left, orDash(x.Reason))

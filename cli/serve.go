@@ -131,8 +131,13 @@ func announce(w io.Writer, cfg *config.Config, addresses []string) {
 			fmt.Fprintf(w, "warder: %s://%s has no server behind it (servers)\n", scheme, reachable(addresses[i]))
 		}
 	}
-	if len(addresses) > len(cfg.Listen) {
-		fmt.Fprintf(w, "warder: health and metrics at http://%s/healthz, /readyz, /metrics\n", addresses[len(addresses)-1])
+	rest := addresses[len(cfg.Listen):]
+	if cfg.Admin.Address != "" && len(rest) > 0 {
+		fmt.Fprintf(w, "warder: health and metrics at http://%s/healthz, /readyz, /metrics\n", rest[0])
+		rest = rest[1:]
+	}
+	if cfg.Admin.API.Address != "" && len(rest) > 0 {
+		fmt.Fprintf(w, "warder: operators at %s (listening on %s)\n", cfg.Admin.API.Audience, rest[0])
 	}
 }
 
