@@ -231,7 +231,9 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 	if err != nil {
 		*d = undecided(err)
 	}
-	d.Control = s.control
+	if err == nil || d.Control == "" {
+		d.Control = s.control
+	}
 	d.Observed = s.monitor && d.Verdict != warder.Pass
 	now := time.Since(c.base)
 	took := now - *start
@@ -289,10 +291,10 @@ func intercept(ctx context.Context, x *warder.Exchange, ic warder.Interceptor) (
 }
 
 // undecided is the decision for a control that could not decide. Where what it needed waits for a person,
-// so does the exchange.
+// so does the exchange, in the name of the control that holds it.
 func undecided(err error) warder.Decision {
 	if e, ok := errors.AsType[*warder.Error](err); ok && e.Code == warder.CodeHeld && e.Ask != nil {
-		return warder.Decision{Verdict: warder.Hold, Reason: e.Reason, Public: e.Public, Ask: e.Ask, Detail: err.Error()}
+		return warder.Decision{Control: e.Control, Verdict: warder.Hold, Reason: e.Reason, Public: e.Public, Ask: e.Ask, Detail: err.Error()}
 	}
 	return warder.Refuse(warder.CodeUnavailable, "control_unavailable", err.Error())
 }

@@ -198,7 +198,7 @@ func (d *Definitions) refresh(ctx context.Context, x *warder.Exchange, v *view, 
 // undecided is the verdict when nothing certain is known. What a client may know of the cause, such as
 // that the server does not answer, it is told; anything else is an error, which denies too.
 func undecided(err error) (warder.Decision, error) {
-	if known, ok := errors.AsType[*warder.Error](err); ok {
+	if known, ok := errors.AsType[*warder.Error](err); ok && known.Code != warder.CodeHeld { // what a person can decide is for the runner to tell
 		return warder.Refuse(known.Code, known.Reason, err.Error()), nil
 	}
 	return warder.Decision{}, err
