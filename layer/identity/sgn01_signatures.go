@@ -238,7 +238,11 @@ func (s signedMessage) Intercept(ctx context.Context, x *warder.Exchange) (warde
 		}
 		return warder.Continue(), nil
 	}
-	check := sigs.Check{Keys: s.key, Window: s.window, Skew: signatureSkew, Audience: resourceOf(x, s.resource, &s.cfg)}
+	audience, known := s.resource(x.Endpoint) // that of the group, where the peer spoke to a group
+	if !known {
+		audience = s.cfg.Resource(x.Endpoint)
+	}
+	check := sigs.Check{Keys: s.key, Window: s.window, Skew: signatureSkew, Audience: audience}
 	e, err := check.Verify(m, s.now())
 	switch {
 	case errors.Is(err, sigs.ErrUnsigned) && !s.required(x):
