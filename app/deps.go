@@ -80,6 +80,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 			return r, ok
 		},
 		Replays:    a.services.db.Replays(),
+		NonceKeys:  [][]byte{a.services.nonces},
 		Generation: a.services.revoked.Generation,
 		Agents:     a.services.broker.Agents,
 		HTTP:       safedial.New(safedial.Config{Allow: cfg.Identity.DialRules()}).Client(fetchTimeout),

@@ -44,6 +44,7 @@ type services struct {
 	trail    *record.Log
 	sessions *proxy.Sessions
 	box      *seal.Box
+	nonces   []byte // key of DPoP nonces
 	used     *gateway.Used // states of box that came back
 }
 
@@ -62,6 +63,9 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 		}
 	}()
 	if s.box, err = openBox(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if s.nonces, err = nonceKey(ctx, cfg); err != nil {
 		return nil, err
 	}
 	if s.trail, err = record.OpenLog(ctx, auditFolder(cfg), cfg.Record, opt.Log); err != nil {
