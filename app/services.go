@@ -44,7 +44,7 @@ type services struct {
 	trail    *record.Log
 	sessions *proxy.Sessions
 	box      *seal.Box
-	nonces   []byte // key of DPoP nonces
+	nonces   []byte        // key of DPoP nonces
 	used     *gateway.Used // states of box that came back
 }
 
