@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
@@ -246,7 +247,7 @@ func (a *Agents) apply(d *state.Doc) {
 	if !d.Deleted {
 		r, err := decodeAgent(d)
 		if err != nil {
-			a.b.deps.Log.Error("an agent cannot be read", "agent", d.ID)
+			a.b.deps.Log.Error("an agent cannot be read", slog.String("agent", d.ID))
 		} else {
 			a.byName[d.ID] = agentEntry{r, d.Seq}
 			agent := r.Agent

@@ -332,6 +332,7 @@ func (h *Holds) change(ctx context.Context, id string, fn func(*holdBody, time.T
 			return Hold{}, err
 		}
 		if err := fn(&b, h.b.deps.Now().UTC()); err != nil {
+			h.apply(&d) // what the store says may be news
 			return b.Hold, err
 		}
 		next, err := b.doc(d.Version)

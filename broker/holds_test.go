@@ -144,8 +144,10 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	one, two := r.open(t, broker.Config{}), r.open(t, broker.Config{})
-	for range 5 {
-		h := open(t, one, call())
+	for round := range 5 {
+		c := call()
+		c.Digest[1] = byte(round)
+		h := open(t, one, c)
 		if _, err := one.Holds.Decide(t.Context(), yes(h, boss())); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +156,7 @@ func TestApprovalIsUsedOnce(t *testing.T) {
 		for i := range 16 {
 			b := []*broker.Broker{one, two}[i%2]
 			all.Go(func() {
-				if _, err := b.Holds.Consume(t.Context(), h.ID, call()); err == nil {
+				if _, err := b.Holds.Consume(t.Context(), h.ID, c); err == nil {
 					passed.Add(1)
 				} else if !errors.Is(err, broker.ErrUsedUp) {
 					t.Errorf("consume: %v", err)

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -77,9 +79,13 @@ const (
 type Plans struct {
 	b *Broker
 
+	steps atomic.Pointer[map[stepKey][]string] // ids of active plans by what their steps call; replaced, never changed
+
 	mu   sync.Mutex
-	byID map[string]planEntry // pending and active plans
+	byID map[string]planEntry
 }
+
+type stepKey struct{ server, tool string }
 
 type planEntry struct {
 	rec PlanRecord
@@ -224,11 +230,20 @@ func (p *Plans) Active(g *warder.Grant) bool {
 // Later returns the id of an active plan of the principal in which the tool stands in a step that is not
 // reached yet, or is not granted again, empty if there is none. It tells a caller who skips a step why there is no grant.
 func (p *Plans) Later(who *warder.Principal, server, tool string) string {
+	steps := p.steps.Load()
+	if steps == nil {
+		return ""
+	}
+	ids := (*steps)[stepKey{server, tool}]
+	if len(ids) == 0 {
+		return ""
+	}
 	now := p.b.deps.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for id, e := range p.byID {
-		if e.rec.Status != PlanActive || !now.Before(e.rec.NotAfter) || !belongs(e.rec.Principal, who) {
+	for _, id := range ids {
+		e, ok := p.byID[id]
+		if !ok || e.rec.Status != PlanActive || !now.Before(e.rec.NotAfter) || !belongs(e.rec.Principal, who) {
 			continue
 		}
 		for i, s := range e.rec.Steps {
@@ -425,24 +440,52 @@ func (p *Plans) apply(d *state.Doc) {
 	}
 	if d.Deleted {
 		delete(p.byID, d.ID)
+		p.publish()
 		return
 	}
 	r, err := decodePlan(d)
 	if err != nil {
-		p.b.deps.Log.Error("a plan cannot be read", "plan", d.ID)
+		p.b.deps.Log.Error("a plan cannot be read", slog.String("plan", d.ID))
 		return
 	}
+	was := p.byID[d.ID].rec.Status
 	p.byID[d.ID] = planEntry{r, d.Seq}
+	if was != r.Status {
+		p.publish()
+	}
+}
+
+// publish makes a new index of the active plans. The caller holds the lock.
+func (p *Plans) publish() {
+	steps := map[stepKey][]string{}
+	for id, e := range p.byID {
+		if e.rec.Status != PlanActive {
+			continue
+		}
+		for _, s := range e.rec.Steps {
+			for _, tool := range s.Tools {
+				k := stepKey{s.Server, tool}
+				if !slices.Contains(steps[k], id) {
+					steps[k] = append(steps[k], id)
+				}
+			}
+		}
+	}
+	p.steps.Store(&steps)
 }
 
 // sweep forgets plans that ended.
 func (p *Plans) sweep() {
-	now := p.b.deps.Now()
+	now, ended := p.b.deps.Now(), false
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, e := range p.byID {
 		if !now.Before(e.rec.NotAfter.Add(time.Hour)) {
 			delete(p.byID, id)
+			ended = true
 		}
+	}
+	if ended {
+		p.publish()
 	}
 }
