@@ -98,7 +98,7 @@ func (g *Registration) document(ctx context.Context, id, peer string) (*Client, 
 	if c, ok := g.documents.Get(id); ok && now.Before(c.until) {
 		return c.client, nil
 	}
-	if !g.is.limits.register.allow(peer, now) {
+	if !g.is.limits.register.allow(network(peer), now) {
 		f := refuse(errUnavailable, "Too many clients were introduced from here.")
 		f.status = 429
 		return nil, f
@@ -118,9 +118,7 @@ func (g *Registration) document(ctx context.Context, id, peer string) (*Client, 
 	if err != nil {
 		return nil, unknown("document_unusable", err.Error())
 	}
-	if fresh > 0 {
-		g.documents.Put(id, cached{client: c, until: now.Add(min(fresh, g.is.cfg.CIMD.MaxCache))})
-	}
+	g.documents.Put(id, cached{client: c, until: now.Add(min(fresh, g.is.cfg.CIMD.MaxCache))})
 	return c, nil
 }
 

@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	maxDocument     = 64 << 10        // bytes of a metadata document
-	documentTimeout = 5 * time.Second // for the whole fetch
-	defaultFresh    = 5 * time.Minute // without a word about caching
+	maxDocument     = 64 << 10         // bytes of a metadata document
+	documentTimeout = 5 * time.Second  // for the whole fetch
+	defaultFresh    = 5 * time.Minute  // without a word about caching
+	minFresh        = 10 * time.Second // whatever is said about caching: one login needs the document several times
 )
 
 // fetchDocument reads a client id metadata document. Redirects are not followed: the address is the
@@ -56,7 +57,7 @@ func (is *Issuer) fetchDocument(ctx context.Context, address string) (registrati
 	if err != nil {
 		return registration{}, 0, fmt.Errorf("read metadata document: %w", err)
 	}
-	return r, freshness(resp.Header), nil
+	return r, max(freshness(resp.Header), minFresh), nil
 }
 
 // parseRegistration reads client metadata strictly: one JSON object without repeated members.

@@ -75,7 +75,7 @@ func (is *Issuer) authenticate(r *http.Request, p parameters) (*caller, *fault) 
 func (is *Issuer) limit(who *caller, peer string) *fault {
 	key := who.client.ID
 	if !who.client.confidential() {
-		key += "\x1f" + peer
+		key += "\x1f" + network(peer)
 	}
 	if is.limits.client.allow(key, is.deps.Now()) {
 		return nil

@@ -337,6 +337,6 @@ func (is *Issuer) lesser(who *caller, s *shown, p parameters, resource Resource)
 	return &Claims{
 		Subject: o.Subject, Audience: resource.URI, Scopes: scopes, Groups: o.Groups, Client: who.client.ID, TTL: ttl, Tenant: o.Tenant,
 		ACR: o.ACR, AMR: o.AMR, AuthTime: o.AuthTime, Session: o.Session, Binding: who.key(), Cert: who.cert,
-		Purpose: strings.TrimSpace(o.Purpose), Details: list, MayAct: "",
+		Purpose: strings.TrimSpace(o.Purpose), Details: list,
 	}, nil
 }

@@ -99,7 +99,7 @@ func (is *Issuer) handle(mux *http.ServeMux, method, path string, open bool, h h
 			head.Set("Access-Control-Allow-Origin", "*")
 			head.Set("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate, Retry-After")
 		}
-		if !is.limits.address.allow(is.deps.Peer(r), is.deps.Now()) {
+		if !is.limits.address.allow(network(is.deps.Peer(r)), is.deps.Now()) {
 			is.slow(w)
 			return
 		}

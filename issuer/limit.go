@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -29,6 +30,19 @@ func (l limiter) allow(key string, now time.Time) bool {
 		b = l.buckets.Add(key, rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), max(1, l.perMinute/3)))
 	}
 	return b.AllowN(now, 1)
+}
+
+// network is what requests are counted for: an IPv4 address, or the /64 that one IPv6 host has to itself.
+func network(peer string) string {
+	ip, err := netip.ParseAddr(peer)
+	if err != nil || ip.Unmap().Is4() {
+		return peer
+	}
+	p, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return peer
+	}
+	return p.String()
 }
 
 // limiters are those of the endpoints.

@@ -42,7 +42,7 @@ type registered struct {
 // register is the registration endpoint of RFC 7591, which is off unless the operator wants it.
 func (is *Issuer) register(w http.ResponseWriter, r *http.Request) {
 	peer, now := is.deps.Peer(r), is.deps.Now()
-	if !is.limits.register.allow(peer, now) {
+	if !is.limits.register.allow(network(peer), now) {
 		is.slow(w)
 		return
 	}

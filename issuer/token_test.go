@@ -533,3 +533,15 @@ func TestRequestsAreBounded(t *testing.T) {
 		t.Errorf("a minute later: %d", r.status)
 	}
 }
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for peer, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "::ffff:192.0.2.1", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "2001:db8:1:2::9": "2001:db8:1:2::/64",
+		"fe80::1%eth0": "fe80::/64", "unix": "unix",
+	} {
+		if got := network(peer); got != want {
+			t.Errorf("%s is counted for %s, want %s", peer, got, want)
+		}
+	}
+}
