@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -113,10 +114,18 @@ func printReceipt(p *printer, r record.Receipt) error {
 	if p.json {
 		return p.writeJSON(r)
 	}
-	said := string(r.Record)
-	if s := r.Statement; s != nil {
-		said = fmt.Sprintf("%s %s %s on %s at %s, policies %v, grant %s, approval %s, configuration %s",
-			s.Decision, s.Method, s.Target, s.Server, s.Time.Format("2006-01-02 15:04:05Z07:00"), s.Policies, orDash(s.Grant), orDash(s.Approval), orDash(s.Config))
+	said := ""
+	if e := r.Event; e != nil {
+		who := "-"
+		if e.Principal != nil {
+			who = e.Principal.Subject
+		}
+		said = fmt.Sprintf("%s %s: %s %s %s on %s, %s %s, policies %v, configuration %s", e.Time.UTC().Format(time.RFC3339), e.Outcome,
+			who, e.Method, orDash(e.Target), orDash(e.Server), orDash(string(e.Control)), orDash(string(e.Reason)), e.Policies, orDash(e.ConfigDigest))
 	}
-	return p.text("the receipt is as it was signed\n%s: exchange %s\n%s", oneLine(r.Origin), oneLine(r.Exchange), oneLine(said))
+	if s := r.Statement; s != nil {
+		said = fmt.Sprintf("%s %s: %s %s on %s, policies %v, grant %s, approval %s, configuration %s", s.Time.Format(time.RFC3339), s.Decision,
+			s.Method, orDash(s.Target), orDash(s.Server), s.Policies, orDash(s.Grant), orDash(s.Approval), orDash(s.Config))
+	}
+	return p.text("the receipt is as it was signed\n%s: exchange %s\n%s", oneLine(r.Origin), oneLine(r.Exchange), lines(said))
 }

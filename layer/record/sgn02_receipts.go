@@ -165,6 +165,7 @@ type Receipt struct {
 	Exchange  string          `json:"exchange"`            //
 	Statement *Statement      `json:"statement,omitempty"` // of a receipt from an answer
 	Record    json.RawMessage `json:"record,omitempty"`    // of a receipt from the trail: the audit record
+	Event     *warder.Event   `json:"-"`                   // the same, read
 	Seq       uint64          `json:"seq,omitempty"`       // its place in the trail
 	salt      []byte
 }
@@ -233,7 +234,7 @@ func (r *trailReceipt) verify(verifierKey string) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	return Receipt{Origin: cp.Origin, Exchange: e.Exchange, Record: r.Record, Seq: r.Seq}, nil
+	return Receipt{Origin: cp.Origin, Exchange: e.Exchange, Record: r.Record, Event: &e, Seq: r.Seq}, nil
 }
 
 // IsOfRequest reports whether a receipt from an answer is about this request, byte for byte as it was
