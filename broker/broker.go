@@ -61,9 +61,11 @@ type Broker struct {
 	done sync.WaitGroup
 }
 
-// Interval of the follower: how often the feed is asked without a hint, and what has timed out is
-// looked for.
-const followEvery = time.Second
+// Times of the follower: how often the feed is asked without a hint, and what has timed out is looked for.
+const (
+	followEvery  = time.Second
+	followWithin = 10 * time.Second // for the questions of one round to the store
+)
 
 // New reads what the store knows and follows its changes until Close.
 func New(ctx context.Context, cfg Config, deps Deps) (*Broker, error) {
@@ -183,6 +185,8 @@ func (b *Broker) follow(ctx context.Context) {
 const batch = 500
 
 func (b *Broker) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
 	for {
 		began := b.deps.Now()
 		docs, err := b.deps.State.Changes(ctx, b.after, batch)
