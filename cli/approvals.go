@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +55,9 @@ func approvalsListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				slices.SortStableFunc(list, func(a, b admin.Hold) int { // the most urgent first (HIL-02)
+					return cmp.Or(cmp.Compare(b.Urgency, a.Urgency), a.Opened.Compare(b.Opened))
+				})
 				return d.p.print(list, holdGrid(list))
 			})
 		},
