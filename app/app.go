@@ -29,6 +29,10 @@ type Options struct {
 	Log     *slog.Logger     // nil discards
 	Version string           // of the program, for the record
 	Now     func() time.Time // nil means time.Now
+
+	// Credential returns what a server is shown instead of what the configuration says; a zero one leaves
+	// it at that. Nil: always the configuration.
+	Credential func(server string) warder.Credential
 }
 
 // An App is a running system. It is safe for concurrent use.

@@ -60,6 +60,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		authority: identity.AuthorityDeps{Uses: identity.NewUses(s.db.State()), Now: a.opt.Now},
 		access:    accessDeps,
 		upstream:  in.keeper,
+		held:      a.opt.Credential,
 		record:    record.Deps{Log: s.trail, ConfigDigest: in.digest, Limits: wireLimits},
 		output:    output.Deps{Now: a.opt.Now},
 	}, nil

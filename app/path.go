@@ -46,7 +46,8 @@ func path(cfg *config.Config, d *deps) ([]warder.Layer, error) {
 	p.add(input.New(cfg.Input, d.input))
 	p.add(identity.NewAuthority(cfg.Identity, d.authority))
 	p.add(access.New(cfg.Access, d.access))
-	p.add(upstream.New(d.upstream))
+	credentials, err := upstream.New(d.upstream)
+	p.add(holding(d.held, credentials, err))
 	p.add(identity.NewUseLimit(d.authority.Uses), nil)
 	p.add(record.New(cfg.Record, d.record))
 	p.add(output.New(cfg.Output, d.output))
@@ -64,6 +65,7 @@ type deps struct {
 	authority identity.AuthorityDeps
 	access    access.Deps
 	upstream  *upstream.Keeper
+	held      func(server string) warder.Credential // credentials that the program holds; may be nil
 	record    record.Deps
 	output    output.Deps
 }

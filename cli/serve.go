@@ -89,7 +89,12 @@ func serve(ctx context.Context, path string, cfg *config.Config, log *slog.Logge
 
 // open builds the system; an error is a matter of the configuration or of what it refers to.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*app.App, error) {
-	a, err := app.Open(ctx, cfg, app.Options{Log: log, Version: version()})
+	return openWith(ctx, cfg, app.Options{Log: log})
+}
+
+func openWith(ctx context.Context, cfg *config.Config, opt app.Options) (*app.App, error) {
+	opt.Version = version()
+	a, err := app.Open(ctx, cfg, opt)
 	if err != nil {
 		return nil, fail(exitFailed, "", fmt.Errorf("start: %w", err))
 	}

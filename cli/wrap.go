@@ -31,6 +31,7 @@ type pipe struct {
 	base   string // configuration file to start from; empty: defaults
 	policy string // policy file; empty: that of base, or localPolicy
 	trust  string
+	holder *holder // login at the server; nil: none
 }
 
 func (p *pipe) flags(cmd *cobra.Command, trust string) {
@@ -78,14 +79,18 @@ func wrapCommand() *cobra.Command {
 
 func connectCommand() *cobra.Command {
 	var p pipe
+	var l login
 	var tokenEnv, tokenFile string
+	var signIn bool
 	cmd := &cobra.Command{
 		Use:   "connect URL",
 		Short: "Bridge a client that speaks over stdio to a Warder endpoint, or any other",
 		Long: "Connect speaks Streamable HTTP to URL and MCP over standard input and output to the client, through\n" +
 			"the same pipeline as serve. The endpoint is taken to vet its definitions, so by default they are pinned\n" +
-			"as first seen; a change is quarantined here until it is approved.",
-		Example: "  WARDER_TOKEN=$(warder token notes) warder connect http://127.0.0.1:8443/mcp/notes",
+			"as first seen; a change is quarantined here until it is approved.\n\n" +
+			"With --login it logs in at the endpoint's authorization server through the browser and holds the key\n" +
+			"and the tokens for the client, which need not know OAuth nor DPoP. Later runs use that login.",
+		Example: "  warder connect --login https://gate.example.com/mcp/notes\n  WARDER_TOKEN=$(warder token notes) warder connect http://127.0.0.1:8443/mcp/notes",
 		GroupID: "run",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -94,7 +99,15 @@ func connectCommand() *cobra.Command {
 				server.Name = nameOf(args)
 			}
 			server.URL = args[0]
-			if err := authorize(cmd.Context(), &server, tokenEnv, tokenFile); err != nil {
+			if given(tokenEnv, tokenFile) {
+				if err := authorize(cmd.Context(), &server, tokenEnv, tokenFile); err != nil {
+					return err
+				}
+				return p.run(cmd, server)
+			}
+			l.resource, l.stderr = args[0], cmd.ErrOrStderr()
+			var err error
+			if p.holder, err = l.signIn(cmd.Context(), signIn); err != nil {
 				return err
 			}
 			return p.run(cmd, server)
@@ -103,6 +116,9 @@ func connectCommand() *cobra.Command {
 	p.flags(cmd, "first_use")
 	cmd.Flags().StringVar(&tokenEnv, "token-env", "WARDER_TOKEN", "environment variable that holds the bearer token")
 	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file that holds the bearer token")
+	cmd.Flags().BoolVar(&signIn, "login", false, "log in through the browser if there is no login yet")
+	cmd.Flags().StringVar(&l.clientID, "client-id", "", "OAuth client id (default: a metadata document, else a dynamic registration)")
+	l.flags(cmd)
 	return cmd
 }
 
@@ -141,7 +157,11 @@ func (p *pipe) run(cmd *cobra.Command, server config.Server) (err error) {
 		return err
 	}
 	ctx := cmd.Context()
-	a, err := openPipe(ctx, cfg, log)
+	opt := app.Options{Log: log}
+	if p.holder != nil {
+		opt.Credential = p.holder.credential
+	}
+	a, err := openPipe(ctx, cfg, opt)
 	if err != nil {
 		return err
 	}
@@ -196,7 +216,7 @@ func (p *pipe) configure(server config.Server) (*config.Config, error) {
 
 // openPipe opens the system. Several clients may wrap the same server at once and share its approvals;
 // an audit trail belongs to one process, so each further process takes the next one that is free.
-func openPipe(ctx context.Context, cfg *config.Config, log *slog.Logger) (*app.App, error) {
+func openPipe(ctx context.Context, cfg *config.Config, opt app.Options) (*app.App, error) {
 	const most = 32
 	base := cfg.Record.Dir
 	if base == "" {
@@ -207,7 +227,7 @@ func openPipe(ctx context.Context, cfg *config.Config, log *slog.Logger) (*app.A
 		if i > 1 {
 			cfg.Record.Dir = fmt.Sprintf("%s-%d", base, i)
 		}
-		a, err := open(ctx, cfg, log)
+		a, err := openWith(ctx, cfg, opt)
 		if err == nil || i == most || !strings.Contains(err.Error(), "in use by another process") {
 			return a, err
 		}
