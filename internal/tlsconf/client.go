@@ -10,6 +10,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
+	"time"
+
+	"github.com/warder-mcp/warder/internal/secret"
 )
 
 // maxCAFile bounds a bundle of authorities; the system bundle has about 250 KiB.
@@ -21,6 +25,9 @@ type Client struct {
 	Pins       []string `yaml:"pins"`        // SHA-256 digests of public keys (SPKI, RFC 7469 section 2.4) in Base64, "sha256/" in front allowed, one of which must be in the verified chain; list old and new while rotating
 	ServerName string   `yaml:"server_name"` // name the certificate must bear; empty: the name dialled
 	AllowTLS12 bool     `yaml:"allow_tls12"` // also accept TLS 1.2, with strong suites only
+
+	Cert secret.Ref `yaml:"cert,omitempty"` // certificate chain in PEM that we show, leaf first; empty: none is shown
+	Key  secret.Ref `yaml:"key,omitempty"`  // private key of the leaf in PEM
 }
 
 // ErrUnpinned says that no certificate of the verified chain bears a pinned key.
@@ -42,10 +49,38 @@ func ClientConfig(cfg Client) (*tls.Config, error) {
 			return nil, err
 		}
 	}
+	if !cfg.Cert.IsZero() || !cfg.Key.IsZero() {
+		if err := errors.Join(cfg.Cert.Validate(), cfg.Key.Validate()); err != nil {
+			return nil, fmt.Errorf("tls client certificate: set cert and key: %w", err)
+		}
+		c.GetClientCertificate = (&shown{cert: cfg.Cert, key: cfg.Key}).get
+	}
 	if len(pins) > 0 {
 		c.VerifyConnection = func(s tls.ConnectionState) error { return checkPins(s.VerifiedChains, pins) }
 	}
 	return c, nil
+}
+
+// shown is the certificate that we show. It is read at the first handshake, and again when its files
+// change; without it there is no handshake.
+type shown struct {
+	cert, key secret.Ref
+
+	mu   sync.Mutex
+	pair *keeper
+}
+
+func (s *shown) get(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pair == nil {
+		k, err := newKeeper(s.cert, s.key, time.Now)
+		if err != nil {
+			return nil, err
+		}
+		s.pair = k
+	}
+	return s.pair.get(), nil
 }
 
 // Pin returns the pin of a certificate's public key as [Client] lists it.

@@ -280,6 +280,30 @@ func TestServerDemandsClientCertificates(t *testing.T) {
 	}
 }
 
+// TestClientShowsCertificate lets the configuration of the client bring the certificate, from files that
+// come later than the configuration.
+func TestClientShowsCertificate(t *testing.T) {
+	t.Parallel()
+	ca, clients := newAuthority(t), newAuthority(t)
+	cfg, _ := ca.issue(t, t.TempDir(), "gate.test", time.Now().Add(time.Hour))
+	cfg.ClientCA = secret.Ref{File: clients.file}
+	server := mustServer(t, cfg)
+	dir := t.TempDir()
+	own, _ := clients.issue(t, dir, "client", time.Now().Add(time.Hour))
+	client := mustClient(t, Client{CAFile: ca.file, ServerName: "gate.test", Cert: own.Cert, Key: own.Key})
+	if _, cerr, serr := handshake(t, server, client); cerr != nil || serr != nil {
+		t.Errorf("client %v, server %v", cerr, serr)
+	}
+	gone := secret.Ref{File: own.Cert.File + ".gone"}
+	client = mustClient(t, Client{CAFile: ca.file, ServerName: "gate.test", Cert: gone, Key: own.Key})
+	if _, cerr, _ := handshake(t, server, client); cerr == nil {
+		t.Error("a handshake without the certificate that was configured")
+	}
+	if _, err := ClientConfig(Client{Cert: own.Cert}); err == nil {
+		t.Error("a certificate without a key was accepted")
+	}
+}
+
 func appendedPair(t *testing.T, s Server) []tls.Certificate {
 	t.Helper()
 	pair, err := tls.LoadX509KeyPair(s.Cert.File, s.Key.File)
