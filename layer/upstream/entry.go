@@ -51,6 +51,7 @@ const (
 	early        = 30 * time.Second // a token is not used in its last seconds: the request takes time
 	failurePause = 3 * time.Second  // between attempts after a failure
 	busyFor      = 30 * time.Second // how long one replica may take to renew
+	callerKeep   = 10 * time.Minute // a token that speaks for a caller is asked for again after so long: groups and roles change
 	tooSoon      = 2 * time.Second  // a token that is refused so soon after it came will not be better next time
 )
 
@@ -135,6 +136,9 @@ func (e *entry) get(ctx context.Context, bad *token) error {
 	if err != nil {
 		e.s.k.tell(ctx, "AUT-04", e.s, e.owner, refused, reasonOf(err), err.Error())
 		return err
+	}
+	if most := e.s.k.now().Add(callerKeep); e.s.people != nil && (tokens.NotAfter.IsZero() || tokens.NotAfter.After(most)) {
+		tokens.NotAfter = most
 	}
 	e.use(tokens, scopes, 0)
 	e.s.k.tell(ctx, "AUT-04", e.s, e.owner, effect, "", "issuer "+tokens.Issuer)
