@@ -5,13 +5,16 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/warder-mcp/warder/internal/jose"
 )
 
 func TestIntrospect(t *testing.T) {
 	t.Parallel()
-	w, key, _ := machine(t)
+	w, key, platform := machine(t)
 	user := w.login()
 	ask := func(token string) reply {
 		return w.post("introspect", asserted(t, w, key, "robot", w.url, url.Values{"token": {token}}))
@@ -27,6 +30,14 @@ func TestIntrospect(t *testing.T) {
 		if diff := cmp.Diff(inactive, ask(token).json); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+	now := w.clock.now()
+	pod := sign(t, platform, "JWT", claimsWith(map[string]any{
+		"iss": "https://cluster.example", "sub": "system:serviceaccount:ns:pod", "aud": w.url, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+	}))
+	r = w.post("introspect", url.Values{"token": {user.text("access_token")}, "client_assertion": {pod}, "client_assertion_type": {jose.AssertionType}})
+	if diff := cmp.Diff(inactive, r.json); diff != "" || r.status != 200 {
+		t.Errorf("a client that may not ask about others, status %d (-want +got):\n%s", r.status, diff)
 	}
 	w.wants("a public client", w.post("introspect", url.Values{"token": {user.text("access_token")}, "client_id": {"app"}}), 401, "invalid_client", "client_public")
 	if r := w.post("revoke", url.Values{"token": {user.text("access_token")}, "client_id": {"native"}}); r.status != 200 {

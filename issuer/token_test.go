@@ -51,9 +51,13 @@ func TestRefresh(t *testing.T) {
 	if _, f := w.is.verify(t.Context(), third.text("access_token")); f == nil {
 		t.Error("an access token of the family still works")
 	}
-	if w.claims(w.login().text("access_token")) == nil {
+	other := w.login()
+	if w.claims(other.text("access_token")) == nil {
 		t.Error("another login must not suffer")
 	}
+	// In the hands of another client it is stolen: it ends for both.
+	w.wants("of another client", w.post("token", refreshForm(other.text("refresh_token"), "client_id", "native")), 400, "invalid_grant", "refresh_dead")
+	w.wants("of another client, afterwards", w.post("token", refreshForm(other.text("refresh_token"))), 400, "invalid_grant", "refresh_dead")
 }
 
 func TestRefreshEnds(t *testing.T) {
