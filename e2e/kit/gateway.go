@@ -70,16 +70,33 @@ func Open(ctx context.Context, bin string, s Setup) (*Gateway, error) {
 	}
 	g := &Gateway{Base: "http://" + address, Dir: s.Dir, bin: bin, config: filepath.Join(s.Dir, "warder.yaml")}
 	text := fmt.Sprintf(configuration, filepath.Join(s.Dir, "data"), address, s.Trust, s.Gateway, strings.TrimRight(s.Servers, "\n"), s.Issuer)
-	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
-	}
-	g.proc, err = Start(ctx, Spec{
-		Args: []string{bin, "serve", "--config", g.config, "--log-level", s.Log}, Log: filepath.Join(s.Dir, "warder.log"), Listen: address,
-	})
-	if err != nil {
+	if err := g.start(ctx, address, text, s.Log); err != nil {
 		return nil, err
 	}
 	return g, nil
+}
+
+// OpenFile starts a gateway on a whole configuration, which names its listener and its folder itself, and
+// waits until address answers. Base is its public address, env is added to its environment.
+func OpenFile(ctx context.Context, bin, dir, base, address, text string, env ...string) (*Gateway, error) {
+	g := &Gateway{Base: base, Dir: dir, bin: bin, config: filepath.Join(dir, "warder.yaml")}
+	if err := g.start(ctx, address, text, "warn", env...); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// start writes the configuration and starts the process.
+func (g *Gateway) start(ctx context.Context, address, text, level string, env ...string) error {
+	err := os.WriteFile(g.config, []byte(text), 0o600)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	g.proc, err = Start(ctx, Spec{
+		Args: []string{g.bin, "serve", "--config", g.config, "--log-level", level}, Env: env,
+		Log: filepath.Join(g.Dir, "warder.log"), Listen: address,
+	})
+	return err
 }
 
 // URL is the endpoint of a server or group.
