@@ -55,7 +55,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 			State: s.box, Used: s.used, Limits: wireLimits, Now: a.opt.Now,
 		},
 		identity:  id,
-		tools:     tools.Deps{Definitions: definitions, Visibility: visibility},
+		tools:     tools.Deps{Definitions: definitions, Visibility: visibility, Listed: covered{visibility}},
 		input:     input.Deps{Questions: l},
 		authority: identity.AuthorityDeps{Uses: identity.NewUses(s.db.State()), Now: a.opt.Now},
 		access:    accessDeps,
@@ -126,3 +126,14 @@ func (r refresher) Refresh(_ context.Context, server, kind string) error {
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// covered lists of what policy shows only what the caller's credential covers.
+type covered struct{ policy *access.Visibility }
+
+// Visible implements tools.Visibility.
+func (c covered) Visible(ctx context.Context, x *warder.Exchange, t *warder.Tool) (bool, error) {
+	if !identity.Covers(x.Principal, t.Server, t.Kind, t.Name) {
+		return false, nil
+	}
+	return c.policy.Visible(ctx, x, t)
+}

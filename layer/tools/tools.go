@@ -81,10 +81,13 @@ type Visibility interface {
 	Visible(ctx context.Context, x *warder.Exchange, tool *warder.Tool) (bool, error)
 }
 
-// Deps is what the layer works with. None but Now may be nil.
+// Deps is what the layer works with. Definitions and Visibility must be set.
 type Deps struct {
 	Definitions *Definitions
 	Visibility  Visibility
+	// Listed says which of the visible definitions stand in lists. A call of one that does not is not hidden:
+	// what refuses it says why. Nil: Visibility.
+	Listed Visibility
 }
 
 // New returns the layer.
@@ -96,6 +99,9 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 		return warder.Layer{}, errors.New("tools: definitions or visibility missing")
 	}
 	d := deps.Definitions
+	if deps.Listed == nil {
+		deps.Listed = deps.Visibility
+	}
 	return warder.Layer{
 		Name: "tools",
 		Request: []warder.Interceptor{
@@ -105,7 +111,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 		Response: []warder.Interceptor{
 			&approvedList{d},
 			&approvedInstructions{d},
-			&visibleList{d, deps.Visibility},
+			&visibleList{d, deps.Listed},
 			&sameAbsence{},
 		},
 	}, nil
