@@ -62,7 +62,7 @@ func run(root, out string) error {
 
 // commented lists the folders whose types may stand in the configuration.
 func commented() []string {
-	dirs := []string{"./config", "./proxy", "./internal/secret", "./internal/unit", "./internal/tlsconf"}
+	dirs := []string{"./admin", "./config", "./issuer", "./issuer/login", "./proxy", "./store", "./internal/secret", "./internal/unit", "./internal/tlsconf"}
 	_ = filepath.WalkDir("layer", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && d.Name() != "testdata" {
 			dirs = append(dirs, "./"+path)
