@@ -32,7 +32,7 @@ const channel = "admin"
 
 // person is an operator as the broker knows people.
 func person(by *admin.Operator) broker.Person {
-	return broker.Person{Issuer: by.Principal.Issuer, Subject: by.Principal.Subject, Groups: by.Principal.Groups}
+	return broker.Person{Issuer: by.Principal.Issuer, Subject: by.Principal.Subject, Groups: by.Principal.Groups, Operator: true}
 }
 
 // adminError gives an error of the broker the meaning it has for the admin plane.

@@ -138,7 +138,7 @@ func prepareIdentity(dir string, signer *jose.Signer) (err error) {
 		return err
 	}
 	defer br.Close()
-	who := broker.Person{Issuer: "bench", Subject: "operator"}
+	who := broker.Person{Issuer: "bench", Subject: "operator", Operator: true}
 	for i := range identityGrants {
 		request := broker.GrantRequest{
 			Principal: fmt.Sprintf("%s|caller-%d", identityIssuer, i), Server: "echo", Tools: []string{fmt.Sprintf("tool%d", i)},

@@ -19,7 +19,7 @@ type GrantConfig struct {
 	Pending   time.Duration // how long a request waits for approval; default 24h
 	Skew      time.Duration // how far the clocks of replicas may differ; default 5s, at most 1m
 	Unused    time.Duration // an approved grant that nobody used for so long from its start collapses; default 30m
-	Approvers []string      // who may approve: "group:NAME", "issuer|subject" or "*"; default anybody the admin plane lets in
+	Approvers []string      // who may approve: "group:NAME" or "issuer|subject"; default every operator
 	Needed    int           // how many people must approve; default 1, at most 5
 	Self      bool          // the one who asked may approve
 }

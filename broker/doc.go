@@ -9,7 +9,7 @@
 //
 //	b, err := broker.New(ctx, cfg, broker.Deps{State: store, Box: box, Record: record})
 //	g, err := b.Grants.Request(ctx, broker.GrantRequest{…})
-//	g, err = b.Grants.Approve(ctx, g.ID, broker.Person{Issuer: "operator", Subject: "bob"}, "cli")
+//	g, err = b.Grants.Approve(ctx, g.ID, broker.Person{Issuer: "operator", Subject: "bob", Operator: true}, "cli")
 //	found, err := b.Grants.Find(&broker.Need{Principal: p, Server: "files", Tool: "delete"})
 //	err = b.Grants.Use(ctx, found)
 //

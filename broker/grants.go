@@ -362,7 +362,7 @@ func (g *Grants) decide(ctx context.Context, id string, by Person, fn func(*Gran
 			return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
 		case !now.Before(r.NotAfter):
 			return ErrEnded
-		case !by.may(orAnyone(cfg.Approvers)):
+		case !by.may(orOperators(cfg.Approvers)):
 			return ErrForbidden
 		case !cfg.Self && (by.String() == r.RequestedBy || by.String() == personOf(r.Principal)):
 			return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)

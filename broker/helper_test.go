@@ -102,11 +102,11 @@ const issuer = "https://idp.example"
 
 func ada() broker.Person { return broker.Person{Issuer: issuer, Subject: "ada"} }
 func boss() broker.Person {
-	return broker.Person{Issuer: issuer, Subject: "boss", Groups: []string{"ops"}}
+	return broker.Person{Issuer: issuer, Subject: "boss", Groups: []string{"ops"}, Operator: true}
 }
 
 func second() broker.Person {
-	return broker.Person{Issuer: issuer, Subject: "second", Groups: []string{"ops", "sec"}}
+	return broker.Person{Issuer: issuer, Subject: "second", Groups: []string{"ops", "sec"}, Operator: true}
 }
 
 func principal() *warder.Principal {

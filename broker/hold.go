@@ -24,7 +24,7 @@ const (
 
 // A Rule says who decides on a call. Empty fields take the configuration's.
 type Rule struct {
-	All    [][]string // of each list somebody must agree: "group:NAME", "issuer|subject" or "*"; an empty list stands for the configured one
+	All    [][]string // of each list somebody must agree: "group:NAME" or "issuer|subject"; an empty list stands for the configured one
 	Needed int        // how many people must agree
 }
 

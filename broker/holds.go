@@ -89,12 +89,12 @@ func (c *Call) rule(cfg *ApprovalConfig) Rule {
 	r := Rule{Needed: min(maxNeeded, max(c.Rule.Needed, cfg.Needed))}
 	for _, list := range c.Rule.All {
 		if len(list) == 0 {
-			list = orAnyone(cfg.Approvers)
+			list = orOperators(cfg.Approvers)
 		}
 		r.All = append(r.All, list)
 	}
 	if len(r.All) == 0 {
-		r.All = [][]string{orAnyone(cfg.Approvers)}
+		r.All = [][]string{orOperators(cfg.Approvers)}
 	}
 	return r
 }

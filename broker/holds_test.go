@@ -56,6 +56,7 @@ func TestHoldLife(t *testing.T) {
 		"no nonce":       {func(d *broker.HoldDecision) { d.Nonce = "" }, broker.ErrNonce},
 		"the caller":     {func(d *broker.HoldDecision) { d.By = ada() }, broker.ErrForbidden},
 		"nobody":         {func(d *broker.HoldDecision) { d.By = broker.Person{} }, broker.ErrForbidden},
+		"any user":       {func(d *broker.HoldDecision) { d.By = broker.Person{Issuer: issuer, Subject: "eve"} }, broker.ErrForbidden},
 		"unknown hold":   {func(d *broker.HoldDecision) { d.Hold = "x" }, broker.ErrNotFound},
 		"denied by ada":  {func(d *broker.HoldDecision) { d.By, d.Approve = ada(), false }, broker.ErrForbidden},
 		"nonce of ten 0": {func(d *broker.HoldDecision) { d.Nonce = strings.Repeat("0", 10) }, broker.ErrNonce},

@@ -26,12 +26,17 @@ type Person struct {
 	Issuer  string
 	Subject string
 	Groups  []string // what the issuer vouches for
+
+	// Operator says that the admin plane, or the system behind the webhook, admitted the person to decide.
+	// Where no approvers are configured, only such people may.
+	Operator bool
 }
 
 // String is "issuer|subject".
 func (p Person) String() string { return p.Issuer + "|" + p.Subject }
 
-// May reports whether one of the rules lets the person decide: "*", "group:NAME" or "issuer|subject".
+// may reports whether one of the rules lets the person decide: "group:NAME", "issuer|subject", or "*" for
+// every operator.
 func (p Person) may(rules []string) bool {
 	if p.Subject == "" {
 		return false
@@ -40,12 +45,12 @@ func (p Person) may(rules []string) bool {
 		if group, ok := strings.CutPrefix(rule, "group:"); ok {
 			return slices.Contains(p.Groups, group)
 		}
-		return rule == "*" || rule == p.String()
+		return rule == "*" && p.Operator || rule == p.String()
 	})
 }
 
-// anyone is the rule when the configuration names nobody: whoever the admin plane admitted.
-func orAnyone(rules []string) []string {
+// orOperators is the rule when the configuration names nobody.
+func orOperators(rules []string) []string {
 	if len(rules) == 0 {
 		return []string{"*"}
 	}

@@ -155,7 +155,7 @@ func (p *Plans) deciding(r *PlanRecord, by Person, cfg *GrantConfig, now time.Ti
 		return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
 	case !now.Before(r.NotAfter):
 		return ErrEnded
-	case !by.may(orAnyone(cfg.Approvers)):
+	case !by.may(orOperators(cfg.Approvers)):
 		return ErrForbidden
 	case !cfg.Self && (by.String() == r.RequestedBy || by.String() == personOf(r.Principal)):
 		return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)

@@ -116,7 +116,7 @@ func (r *Receiver) take(q *http.Request) int {
 	}
 	_, err = r.deps.Decide(q.Context(), broker.HoldDecision{
 		Hold: d.Data.Hold, Nonce: d.Data.Nonce, Approve: d.Data.Decision == "approve",
-		By:      broker.Person{Issuer: r.cfg.Issuer, Subject: d.Data.By.Subject, Groups: d.Data.By.Groups},
+		By:      broker.Person{Issuer: r.cfg.Issuer, Subject: d.Data.By.Subject, Groups: d.Data.By.Groups, Operator: true},
 		Channel: "webhook", Comment: d.Data.Comment,
 	})
 	return r.status(q.Context(), d.Data.Hold, err)

@@ -193,7 +193,7 @@ func TestReceiver(t *testing.T) {
 			}
 			want := []broker.HoldDecision{{
 				Hold: "h", Nonce: "n", Approve: tt.name != "denied", Channel: "webhook",
-				By: broker.Person{Issuer: "desk", Subject: "boss", Groups: []string{"ops"}},
+				By: broker.Person{Issuer: "desk", Subject: "boss", Groups: []string{"ops"}, Operator: true},
 			}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("decisions (-want +got):\n%s", diff)

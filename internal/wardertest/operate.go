@@ -15,7 +15,7 @@ import (
 // The people of a case: one asks, the other decides.
 func asker() broker.Person { return broker.Person{Issuer: "wardertest", Subject: "asker"} }
 func operator() broker.Person {
-	return broker.Person{Issuer: "wardertest", Subject: "operator", Groups: []string{"ops"}}
+	return broker.Person{Issuer: "wardertest", Subject: "operator", Groups: []string{"ops"}, Operator: true}
 }
 
 // grant makes the grants and the plan of the case, approved.

@@ -68,7 +68,7 @@ func BenchmarkManyGrants(b *testing.B) {
 			Principal: "https://idp.example|" + people[i].Subject, Server: "files", Tools: []string{"read"}, TTL: time.Hour, By: broker.Person{Issuer: "o", Subject: "a"},
 		})
 		if err == nil {
-			_, err = br.Grants.Approve(b.Context(), g.ID, broker.Person{Issuer: "o", Subject: "b"}, "bench")
+			_, err = br.Grants.Approve(b.Context(), g.ID, broker.Person{Issuer: "o", Subject: "b", Operator: true}, "bench")
 		}
 		if err == nil {
 			err = br.Grants.Use(b.Context(), &g.Grant)
