@@ -122,9 +122,13 @@ func (in *instance) endpoints(a *App) ([]*proxy.Endpoint, error) {
 	byName := make(map[string]*proxy.Backend, len(cfg.Servers))
 	for i := range cfg.Servers {
 		sc := &cfg.Servers[i]
+		sign, err := cfg.Identity.RequestSigner(sc.Name, a.opt.Now)
+		if err != nil {
+			return nil, fmt.Errorf("server %s: %w", sc.Name, err)
+		}
 		up, err := upstream.New(sc.Name, sc.Config, upstream.Options{
 			ClientInfo: []byte(`{"name":"warder","version":"` + a.opt.Version + `"}`), Logger: a.opt.Log, Now: a.opt.Now,
-			OnLifecycle: a.lifecycle(sc.Name),
+			OnLifecycle: a.lifecycle(sc.Name), Sign: sign,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", sc.Name, err)

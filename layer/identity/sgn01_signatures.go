@@ -21,7 +21,8 @@ type Signatures struct {
 	Endpoints   []string        `yaml:"endpoints"`    // endpoints whose messages must be signed, whoever sends them
 	Window      time.Duration   `yaml:"window"`       // how old a signature may be, at most 5m; zero means 1m
 	Answers     []string        `yaml:"answers"`      // client ids, SPIFFE ids and names of registered agents whose answers Warder signs; "*": everybody
-	Key         SignatureKey    `yaml:"key"`          // Warder's own key, for answers
+	Servers     []string        `yaml:"servers"`      // servers to which Warder signs its requests; "*": every one at an HTTP address
+	Key         SignatureKey    `yaml:"key"`          // Warder's own key, for answers and requests
 }
 
 // A SignaturePeer is one who signs.
@@ -60,8 +61,8 @@ func (s Signatures) check() error {
 			err = errors.Join(err, fmt.Errorf("signatures.peers[%d].public: %w", i, fault))
 		}
 	}
-	if len(s.Answers) > 0 && s.Key.ID == "" {
-		err = errors.Join(err, errors.New("signatures.answers: set key.id and key.private"))
+	if len(s.Answers)+len(s.Servers) > 0 && s.Key.ID == "" {
+		err = errors.Join(err, errors.New("signatures.answers, signatures.servers: set key.id and key.private"))
 	}
 	if s.Key.ID != "" {
 		if fault := s.Key.Private.Validate(); fault != nil {
@@ -289,6 +290,24 @@ func NewSigner(cfg Config, deps SignerDeps) (warder.Layer, error) {
 	}
 	layer.Response = []warder.Interceptor{a}
 	return layer, nil
+}
+
+// RequestSigner returns what signs Warder's requests to a server (control SGN-01, towards servers); nil if
+// they are not to be signed.
+func (c Config) RequestSigner(server string, now func() time.Time) (func(*http.Request) error, error) {
+	s := &c.Signatures
+	if !slices.Contains(s.Servers, server) && !slices.Contains(s.Servers, "*") {
+		return nil, nil
+	}
+	text, err := s.Key.Private.Read(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("signer: %w", err)
+	}
+	signer, err := sigs.NewSigner(s.Key.ID, text.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("signer: %w", err)
+	}
+	return func(r *http.Request) error { return signer.SignRequest(r, now()) }, nil
 }
 
 // answers signs what goes to the client, one message at a time, bound to the request it answers.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -16,13 +17,21 @@ const maxDenials = 2
 // request sends one request of the link with the credential of its caller. When the server answers 401
 // or 403 and a better credential is to be had, the request is sent again: the server has not acted on it.
 func (l *httpLink) request(ctx context.Context, method string, u *url.URL, h http.Header, body *payload) (*http.Response, error) {
-	if l.cred.Header == nil {
+	sign := l.srv.opt.Sign
+	if l.cred.Header == nil && sign == nil {
 		return l.c.do(ctx, method, u, h, body)
 	}
 	for denials := 0; ; denials++ {
 		req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: h}).WithContext(ctx)
-		if err := l.cred.Header(ctx, req); err != nil {
-			return nil, credentialFailure(err)
+		if l.cred.Header != nil {
+			if err := l.cred.Header(ctx, req); err != nil {
+				return nil, credentialFailure(err)
+			}
+		}
+		if sign != nil {
+			if err := signed(sign, req, body); err != nil {
+				return nil, err
+			}
 		}
 		resp, err := l.c.do(ctx, method, u, h, body)
 		if err != nil || !denied(resp) || denials == maxDenials || l.cred.Denied == nil {
@@ -34,6 +43,18 @@ func (l *httpLink) request(ctx context.Context, method string, u *url.URL, h htt
 		}
 		discard(resp)
 	}
+}
+
+// signed signs a request with the body it will be sent with.
+func signed(sign func(*http.Request) error, req *http.Request, body *payload) error {
+	if body != nil {
+		req.GetBody = func() (io.ReadCloser, error) { return &reader{left: *body}, nil }
+		req.Body = &reader{left: *body}
+	}
+	if err := sign(req); err != nil {
+		return fail(ReasonUnreachable, err)
+	}
+	return nil
 }
 
 func denied(resp *http.Response) bool {

@@ -42,6 +42,9 @@ type Options struct {
 	// once.
 	OnLifecycle func(event string, attrs ...slog.Attr)
 	Now         func() time.Time // clock of breaker and back-off; nil: time.Now
+	// Sign signs each HTTP request when all its headers are set (control SGN-01); its body can be had from
+	// GetBody. nil: requests are not signed.
+	Sign func(r *http.Request) error
 }
 
 // A Server is the way to one MCP server. It is safe for concurrent use.
