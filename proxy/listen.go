@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"slices"
@@ -51,6 +52,9 @@ func (f *flow) listenLegacy(ctx context.Context) iter.Seq2[*warder.Message, erro
 		for {
 			m, err := queue.next(ctx)
 			if err != nil {
+				if e, ok := errors.AsType[*warder.Error](context.Cause(ctx)); ok {
+					yield(nil, e) // it was cut, and the record says why
+				}
 				return
 			}
 			if !yield(m, nil) {
