@@ -33,7 +33,7 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 		Grants: grantAdmin{s.broker.Grants}, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans}, Agents: agentAdmin{s.broker.Agents},
 		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
 		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
-		State: s.db.State(), Record: s.trail.AppendWait, Now: a.opt.Now, Log: a.opt.Log,
+		State: s.db.State(), Record: s.trail.AppendWait, Note: s.trail.Append, Now: a.opt.Now, Log: a.opt.Log,
 		Alert: cfg.Admin.API.Alert.Alerter(safedial.New(safedial.Config{}).Client(alertTimeout), a.opt.Now),
 	}
 	in.issuerAdmin(&deps, a.opt.Now)

@@ -43,12 +43,13 @@ type (
 )
 
 // Check implements access.Revoked.
-func (r revokedNow) Check(p *warder.Principal, server, tool string, g *warder.Grant) (what string, revoked bool) {
+func (r revokedNow) Check(p *warder.Principal, server, tool string, g *warder.Grant) (what string, credential, revoked bool) {
 	e, revoked := r.set.Check(p, server, tool, g)
 	if !revoked {
-		return "", false
+		return "", false, false
 	}
-	return fmt.Sprintf("%s revoked by %.100q: %.200q", e.Kind, e.By, e.Reason), true
+	credential = e.Kind == revocation.KindToken || e.Kind == revocation.KindSession || !e.Before.IsZero()
+	return fmt.Sprintf("%s revoked by %.100q: %.200q", e.Kind, e.By, e.Reason), credential, true
 }
 
 // Age implements access.Revoked.

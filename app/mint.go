@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -22,6 +23,9 @@ var ErrNoIssuer = errors.New("the configuration has no issuer")
 func MintToken(ctx context.Context, cfg *config.Config, claims issuer.Claims) (_ string, err error) {
 	if cfg.Issuer.URL == "" {
 		return "", ErrNoIssuer
+	}
+	if err := ownFolder(cfg.Data); err != nil {
+		return "", fmt.Errorf("data folder: %w", err)
 	}
 	box, err := openBox(ctx, cfg)
 	if err != nil {
@@ -44,7 +48,7 @@ func MintToken(ctx context.Context, cfg *config.Config, claims issuer.Claims) (_
 // appendOnce writes an event to a trail that nobody has open, such as that the first signing key was made.
 func appendOnce(cfg *config.Config) func(context.Context, warder.Event) error {
 	return func(ctx context.Context, e warder.Event) (err error) {
-		trail, err := record.OpenLog(ctx, auditFolder(cfg), cfg.Record, nil)
+		trail, err := record.OpenLog(ctx, auditFolder(cfg), cfg.Record, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return fmt.Errorf("audit trail: %w", err)
 		}

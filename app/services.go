@@ -50,9 +50,6 @@ type services struct {
 
 // openServices opens the data folder and everything in it.
 func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *services, err error) {
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
 	if err := ownFolder(cfg.Data); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
@@ -91,7 +88,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 
 // openRevocations follows what is revoked, and tells others of it.
 func (s *services) openRevocations(ctx context.Context, cfg *config.Config, opt Options) (err error) {
-	deps := revocation.Deps{State: s.db.State(), Record: s.trail.AppendWait, Now: opt.Now, Log: opt.Log}
+	deps := revocation.Deps{State: s.db.State(), Record: s.trail.Append, Now: opt.Now, Log: opt.Log}
 	if s.outbox, err = openOutbox(ctx, cfg, s, opt); err != nil {
 		return err
 	}
@@ -109,9 +106,12 @@ func (s *services) openRevocations(ctx context.Context, cfg *config.Config, opt 
 	return nil
 }
 
-// ownFolder refuses a folder that other users may write to: they could put keys, approvals and a trail
-// of their own in the place of ours.
+// ownFolder makes a folder, or refuses one that other users may write to: they could put keys, approvals and
+// a trail of their own in the place of ours.
 func ownFolder(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
