@@ -119,7 +119,7 @@ func (r *runner) translation(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		table(fmt.Sprintf("translation: %s in front of a server that is %s", p.set, p.server), results, nil, r.verbose)
+		table(fmt.Sprintf("translation: %s in front of a server that is %s", p.set, p.server), results, r.verbose)
 		passed, total := counts(results)
 		lines = append(lines, fmt.Sprintf("  %-12s %-14s %d of %d", p.set, p.server, passed, total))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -44,15 +45,11 @@ func newPerson(ctx context.Context, g *kit.Gateway) (*person, error) {
 	if err != nil || status != http.StatusOK {
 		return nil, fmt.Errorf("open the one-time link: status %d: %w", status, err)
 	}
-	form := url.Values{}
-	for _, m := range regexp.MustCompile(`<input type="hidden" name="(\w+)" value="([^"]*)">`).FindAllStringSubmatch(page, -1) {
-		form.Set(m[1], m[2])
-	}
 	action := regexp.MustCompile(`action="([^"]+/login/link)"`).FindStringSubmatch(page)
 	if action == nil {
 		return nil, errors.New("the page of the one-time link has no form")
 	}
-	if status, _, err = p.open(ctx, http.MethodPost, g.Base+action[1], form); err != nil || status != http.StatusOK {
+	if status, _, err = p.open(ctx, http.MethodPost, g.Base+action[1], hidden(page)); err != nil || status != http.StatusOK {
 		return nil, fmt.Errorf("use the one-time link: status %d: %w", status, err)
 	}
 	return p, nil
@@ -89,6 +86,42 @@ func (p *person) follow(ctx context.Context, link string) error {
 		return fmt.Errorf("the link of a held call: status %d: %.200q", status, page)
 	}
 	return nil
+}
+
+// allow opens an authorization request and says yes if it is asked.
+func (p *person) allow(ctx context.Context, address string) error {
+	status, page, err := p.open(ctx, http.MethodGet, address, nil)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("status %d: %w", status, err)
+	}
+	action := regexp.MustCompile(`action="([^"]+/consent)"`).FindStringSubmatch(page)
+	if action == nil {
+		return errors.New("the page does not ask whether the client may")
+	}
+	form := hidden(page)
+	form.Set("decision", "allow")
+	status, page, err = p.open(ctx, http.MethodPost, p.gateway.Base+action[1], form)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("consent: status %d: %w", status, err)
+	}
+	next := regexp.MustCompile(`http-equiv="refresh" content="0; url=([^"]+)"`).FindStringSubmatch(page)
+	if next == nil {
+		return errors.New("consent leads nowhere")
+	}
+	status, _, err = p.open(ctx, http.MethodGet, p.gateway.Base+html.UnescapeString(next[1]), nil)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("the client's callback: status %d: %w", status, err)
+	}
+	return nil
+}
+
+// hidden are the fields of a form that its page fills in.
+func hidden(page string) url.Values {
+	form := url.Values{}
+	for _, m := range regexp.MustCompile(`<input type="hidden" name="(\w+)" value="([^"]*)">`).FindAllStringSubmatch(page, -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	return form
 }
 
 // protectedServer is the configuration of the server at address with the credentials of a scenario. What

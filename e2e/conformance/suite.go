@@ -50,6 +50,10 @@ type result struct {
 // ok reports a scenario that ran and has nothing to complain about.
 func (r result) ok() bool { return r.ran && r.bad == 0 && !r.vacuous }
 
+// counts reports whether a scenario must pass: those that the suite requires, and those of authorization,
+// which it runs and does not score.
+func (r result) counts() bool { return r.required || strings.HasPrefix(r.scenario, "auth/") }
+
 // required lists the scenarios of a leg that a revision requires, in the order of the suite.
 func (s *suite) required(ctx context.Context, leg, set string) ([]string, error) {
 	out, err := kit.Output(ctx, kit.Spec{Args: []string{s.node, s.script, "list", "--requirements", set}})
@@ -173,32 +177,8 @@ func parse(out []byte) []result {
 	return results
 }
 
-// expectedFailures reads the lists of scenario names by leg: the form that the suite itself reads.
-func expectedFailures(path string) (map[string]map[string]bool, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("expected failures: %w", err)
-	}
-	out := map[string]map[string]bool{"server": {}, "client": {}}
-	leg := ""
-	for line := range strings.Lines(string(text)) {
-		line, _, _ = strings.Cut(line, "#")
-		line = strings.TrimRight(line, " \r\n")
-		switch name, item := strings.CutPrefix(strings.TrimSpace(line), "- "); {
-		case line == "":
-		case item && leg != "":
-			out[leg][strings.TrimSpace(name)] = true
-		case out[strings.TrimSuffix(line, ":")] != nil && strings.HasSuffix(line, ":"):
-			leg = strings.TrimSuffix(line, ":")
-		default:
-			return nil, fmt.Errorf("expected failures: line %q is neither a leg nor a scenario", line)
-		}
-	}
-	return out, nil
-}
-
 // table prints one line a scenario, the required ones first, and a line that counts.
-func table(title string, results []result, expected map[string]bool, verbose bool) {
+func table(title string, results []result, verbose bool) {
 	fmt.Printf("== %s\n", title)
 	for _, required := range []bool{true, false} {
 		passed, total := 0, 0
@@ -208,15 +188,12 @@ func table(title string, results []result, expected map[string]bool, verbose boo
 			}
 			total++
 			mark := "✗"
-			switch {
-			case r.ok():
+			if r.ok() {
 				mark = "✓"
 				passed++
-			case expected[r.scenario]:
-				mark = "o" // expected
 			}
 			fmt.Printf("  %s %-50s %3d checks passed, %d failed%s\n", mark, r.scenario, r.good, r.bad, remark(r))
-			if !r.ok() && (verbose || (required && !expected[r.scenario])) {
+			if !r.ok() && (verbose || r.counts()) {
 				for _, e := range r.explanations {
 					fmt.Println("      ", e)
 				}
@@ -225,7 +202,7 @@ func table(title string, results []result, expected map[string]bool, verbose boo
 		if required {
 			fmt.Printf("  -- required: %d of %d\n", passed, total)
 		} else if total > 0 {
-			fmt.Printf("  -- not scored: %d of %d\n", passed, total)
+			fmt.Printf("  -- not scored by the suite: %d of %d\n", passed, total)
 		}
 	}
 }
