@@ -39,7 +39,8 @@ type Deps struct {
 	Issuers func() []string
 
 	State  state.Store                                     // recovery codes and break-glass sessions; nil: there is no break-glass
-	Record func(ctx context.Context, e warder.Event) error // audit trail; required
+	Record func(ctx context.Context, e warder.Event) error // audit trail, until it is part of the signed tree; required
+	Note   func(ctx context.Context, e warder.Event) error // audit trail, until it is durable, for what only takes rights away; nil: Record
 	Alert  func(ctx context.Context, a Alert) error        // tells somebody; nil: the audit trail and the log only
 	Now    func() time.Time                                // nil means time.Now
 	Log    *slog.Logger                                    // nil discards
@@ -66,6 +67,9 @@ func New(cfg Config, deps Deps) (*API, error) {
 	}
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if deps.Note == nil {
+		deps.Note = deps.Record
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now

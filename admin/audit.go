@@ -15,12 +15,17 @@ import (
 var errUnavailable = problem(http.StatusServiceUnavailable, codeUnavailable, "the audit trail or the store is unavailable; nothing was done")
 
 // intend writes an operation to the audit trail before it is carried out: what cannot be written down is
-// not done, unless it only takes rights away.
+// not done, unless it only takes rights away. That does not wait for the next signed checkpoint either, which
+// may be an hour away.
 func (a *API) intend(ctx context.Context, c *call, row *rule, in any) error {
 	if c.op.method == http.MethodGet || c.op.open {
 		return nil
 	}
-	err := a.deps.Record(ctx, a.event(c, in, ""))
+	write := a.deps.Record
+	if row.tightens {
+		write = a.deps.Note
+	}
+	err := write(ctx, a.event(c, in, ""))
 	if err == nil {
 		return nil
 	}

@@ -1,7 +1,7 @@
 // Package revocation knows what was revoked (control JIT-04): tokens, sessions, principals, agents,
 // clients, grants, servers, tools, tenants, issuers, or everything.
 //
-//	set, err := revocation.New(ctx, revocation.Deps{State: db.State(), Record: trail.AppendWait})
+//	set, err := revocation.New(ctx, revocation.Deps{State: db.State(), Record: trail.Append})
 //	err = set.Revoke(ctx, revocation.Entry{Kind: revocation.KindPrincipal, Value: "https://idp.example|ada", By: "operator"})
 //	entry, revoked := set.Check(x.Principal, "notes", "search", nil)
 //

@@ -38,6 +38,7 @@ state: {%[7]s}
 tools: {trust: approved}
 access:
   freshness: {revocation: 2s, stale_read: 1m}
+  grants: {self: true}
   approval: {tools: ["*/gated"], wait: 1s, rate: {pending: 500, per_hour: 5000, queue: 500}}
   inline: |
     permit (principal, action, resource);
@@ -51,7 +52,6 @@ gateway:
     tenant: {per_second: 1e6, burst: 1000000}
     server: {per_second: 1e6, burst: 1000000}
     tool: {per_second: 1e6, burst: 1000000}
-record: {checkpoint: 200ms}
 %[8]s
 servers:
 %[9]s
@@ -274,28 +274,46 @@ func (f *fleet) approve() {
 			names = append(names, name)
 		}
 	}
+	var work sync.WaitGroup
+	defer work.Wait()
 	for _, server := range names {
 		c := f.client(f.gates[0], f.mint(issuer.Claims{Subject: "setup", Audience: f.resource(server)}))
 		if a := c.list(server); a.err != nil || a.status != http.StatusOK {
-			t.Fatalf("list tools of %s: %+v", server, a)
+			t.Fatalf("list tools of %s: %v", server, a)
 		}
 		var page admin.Page[admin.Definition]
 		if err := f.gates[0].do(admin.Ask{Operation: "tools.list", Query: map[string][]string{"server": {server}}}, &page); err != nil {
 			t.Fatal(err)
 		}
-		for i := range page.Items {
-			d := &page.Items[i]
-			if d.Kind != "tool" {
-				continue
-			}
-			operate[struct{}](f.gates[0], "tools.approve", nil, admin.DefinitionDecision{Server: d.Server, Kind: d.Kind, Name: d.Name, Digest: d.Digest, Effect: effects()[d.Name]})
+		work.Go(func() { f.approveAll(c, server, page.Items) })
+	}
+}
+
+// approveAll approves the tools of one server; decisions that come together are signed together.
+func (f *fleet) approveAll(c *client, server string, list []admin.Definition) {
+	t := f.t
+	var work sync.WaitGroup
+	for i := range list {
+		d := &list[i]
+		if d.Kind != "tool" {
+			continue
 		}
-		for _, g := range f.gates {
-			c := f.client(g, c.token)
-			until(t, "gateway knows the tools of "+server, 10*time.Second, func() bool {
-				a := c.call(server, "echo", "approved")
-				return a.good()
-			})
+		work.Go(func() {
+			decision := admin.DefinitionDecision{Server: d.Server, Kind: d.Kind, Name: d.Name, Digest: d.Digest, Effect: effects()[d.Name]}
+			if err := f.gates[0].do(admin.Ask{Operation: "tools.approve", Body: decision}, nil); err != nil {
+				t.Errorf("approve %s: %v", d.Name, err)
+			}
+		})
+	}
+	work.Wait()
+	for _, g := range f.gates {
+		c := f.client(g, c.token)
+		known := false
+		for end := time.Now().Add(10 * time.Second); !known && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			known = c.call(server, "echo", "approved").good()
+		}
+		if !known {
+			t.Errorf("a gateway does not know the tools of %s", server)
 		}
 	}
 }
