@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -100,12 +101,14 @@ func testProofs(t *testing.T, n *tally) {
 		one("two proofs", "proof_ambiguous", func() []string { return []string{h.fresh(), h.fresh()} }),
 		one("two proofs in one header", "proof_malformed", func() []string { return []string{h.fresh() + ", " + h.fresh()} }),
 		one("unsigned proof", "proof_malformed", func() []string { p := h.fresh(); return []string{p[:strings.LastIndex(p, ".")+1]} }),
-		one("proof with a changed claim", "proof_signature", func() []string { return []string{retargeted(h.fresh())} }),
+		one("proof with a changed claim", "proof_signature", func() []string {
+			return []string{retargeted(h.proof(post, w.resource("b"), h.token, 0), "/mcp/b", "/mcp/a")}
+		}),
 		forged("proof with the private key in it", "proof_key", object{"jwk": jwk(&f.mallory.PublicKey)}.with(nil), object{"d": 1}, f.mallory),
 		forged("proof signed with none", "proof_key", object{"alg": "none"}, nil, f.ec),
 		forged("proof signed with HS256", "proof_key", object{"alg": "HS256"}, nil, []byte("k")),
 		forged("proof with typ JWT", "proof_malformed", object{"typ": "JWT"}, nil, f.ec),
-		forged("proof with jku", "proof_key", object{"jku": "https://evil.test/k", "jwk": nil}, nil, f.ec),
+		forged("proof with jku", "proof_malformed", object{"jku": "https://evil.test/k", "jwk": nil}, nil, f.ec),
 		forged("proof with crit", "proof_malformed", object{"crit": []string{"x"}}, nil, f.ec),
 		{"token of the holder at server b", func(w *world) answer {
 			return w.send(call{server: "b", token: h.token, scheme: "DPoP", header: http.Header{"Dpop": {h.proof(post, w.resource("b"), h.token, 0)}}})
@@ -116,17 +119,14 @@ func testProofs(t *testing.T, n *tally) {
 	})
 }
 
-// retargeted changes one character of the claims.
-func retargeted(proof string) string {
+// retargeted puts another address into a signed proof.
+func retargeted(proof, from, to string) string {
 	parts := strings.Split(proof, ".")
-	b := []byte(parts[1])
-	last := len(b) / 2
-	if b[last] == 'A' {
-		b[last] = 'B'
-	} else {
-		b[last] = 'A'
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return ""
 	}
-	return parts[0] + "." + string(b) + "." + parts[2]
+	return parts[0] + "." + b64([]byte(strings.ReplaceAll(string(claims), from, to))) + "." + parts[2]
 }
 
 // proofParts are the header and claims of a proof that an attacker writes by hand for the holder's token.

@@ -87,6 +87,8 @@ func TestIAM05(t *testing.T) {
 			return b.sign("at+jwt", c)
 		}, want: invalid("confirmation_unknown")},
 		{name: "near_miss a short thumbprint", token: with(map[string]any{"cnf": map[string]any{"jkt": thumb[1:]}}), want: invalid("confirmation_unknown")},
+		{name: "deny control character in subject", token: with(map[string]any{"sub": "ada\x1fc"}), want: invalid("claim_invalid")},
+		{name: "deny control character in a group", token: with(map[string]any{"groups": []string{"a", "b\n"}}), want: invalid("claim_invalid")},
 		{name: "deny without subject", token: with(map[string]any{"sub": nil}), want: invalid("subject_missing")},
 		{name: "deny subject of another type", token: with(map[string]any{"sub": 7}), want: invalid("claim_invalid")},
 		{name: "deny signature of another token", token: func(b *bench) string {

@@ -3,6 +3,9 @@ package identity
 import (
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/jose"
@@ -46,6 +49,11 @@ func (r *issuerRule) principal(c jose.Claims) (*warder.Principal, *refusal) {
 	for _, step := range []func(jose.Claims, *warder.Principal) *refusal{r.workload, r.actors, confirmation, authority} {
 		if ref := step(c, p); ref != nil {
 			return nil, ref
+		}
+	}
+	for _, name := range slices.Concat([]string{p.Tenant, p.Subject, p.Client, p.Agent, p.Session, p.TokenID}, p.Groups, p.Actors) {
+		if strings.ContainsFunc(name, unicode.IsControl) { // names are put together into keys, with a control character between them
+			return nil, &refusal{"claim_invalid", "a claim that names somebody holds control characters"}
 		}
 	}
 	return p, nil
