@@ -36,8 +36,9 @@ type Deps struct {
 
 // Revoked answers from memory. It is safe for concurrent use.
 type Revoked interface {
-	// Check says what of the call was revoked; grant may be nil, and server and tool empty.
-	Check(p *warder.Principal, server, tool string, grant *warder.Grant) (what string, revoked bool)
+	// Check says what of the call was revoked, and whether only the credential was, so that whoever signs
+	// in again is not affected; grant may be nil, and server and tool empty.
+	Check(p *warder.Principal, server, tool string, grant *warder.Grant) (what string, credential, revoked bool)
 	// Age is how long ago the answer was last known to be current.
 	Age(now time.Time) time.Duration
 }

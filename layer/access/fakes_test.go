@@ -151,11 +151,12 @@ func (p *posture) Of(*warder.Principal) string { return string(*p) }
 // gone is what a test revoked.
 type gone struct {
 	subject, tool, grant string
+	credential           bool // of the subject, who may sign in again
 	behind               time.Duration
 }
 
-func (g *gone) Check(p *warder.Principal, server, tool string, have *warder.Grant) (string, bool) {
-	return "revoked by test", p.Subject == g.subject || g.tool != "" && server+"/"+tool == g.tool || have != nil && have.ID == g.grant
+func (g *gone) Check(p *warder.Principal, server, tool string, have *warder.Grant) (string, bool, bool) {
+	return "revoked by test", g.credential, p.Subject == g.subject || g.tool != "" && server+"/"+tool == g.tool || have != nil && have.ID == g.grant
 }
 
 func (g *gone) Age(time.Time) time.Duration { return g.behind }

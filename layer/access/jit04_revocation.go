@@ -41,14 +41,27 @@ func (r *revoked) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 	if callsTool(x) {
 		tool = x.Request.Target
 	}
-	if what, is := r.deps.Revoked.Check(x.Principal, serverOf(x), tool, x.Grant); is {
-		return warder.Refuse(warder.CodeDenied, "revoked", what).Tell("Access was revoked."), nil
+	if what, credential, is := r.deps.Revoked.Check(x.Principal, serverOf(x), tool, x.Grant); is {
+		return r.refuse(x, what, credential), nil
 	}
 	if age, most := r.deps.Revoked.Age(r.deps.Now()), r.cfg.limit(x); age > most {
 		return warder.Refuse(warder.CodeUnavailable, "revocation_stale",
 			fmt.Sprintf("what was revoked was last known %v ago, at most %v", age, most)), nil
 	}
 	return warder.Continue(), nil
+}
+
+// refuse says that access was revoked. Where that is the credential's and not the caller's, the client is
+// asked for another one (RFC 6750 section 3.1, invalid_token), unless the call runs already.
+func (r *revoked) refuse(x *warder.Exchange, what string, credential bool) warder.Decision {
+	const public = "Access was revoked."
+	if !credential || x.Door == warder.DoorStdio || x.Forwarded || x.Response != nil || r.deps.MetadataURL == nil {
+		return warder.Refuse(warder.CodeDenied, "revoked", what).Tell(public)
+	}
+	return warder.Decision{
+		Verdict: warder.Challenge, Code: warder.CodeUnauthenticated, Reason: "revoked", Detail: what, Public: public,
+		Ask: &warder.Ask{Scheme: "Bearer", Error: "invalid_token", ResourceMetadata: r.deps.MetadataURL(x.Endpoint)},
+	}
 }
 
 // revokedGrant asks once more when a grant was found, which may have been revoked by its id.
