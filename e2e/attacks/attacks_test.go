@@ -21,6 +21,7 @@ func TestAttacks(t *testing.T) {
 	}{
 		{"tokens", testTokens},
 		{"proofs", testProofs},
+		{"codes", testCodes},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, &n) })
 	}

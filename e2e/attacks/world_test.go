@@ -306,3 +306,5 @@ type step struct {
 }
 
 func (s step) String() string { return strings.TrimSpace(string(s.control) + " " + string(s.reason)) }
+
+func claimsOf(subject string) issuer.Claims { return issuer.Claims{Subject: subject} }
