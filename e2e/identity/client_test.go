@@ -178,7 +178,9 @@ type reply struct {
 	body      string
 }
 
-func (r *reply) String() string { return fmt.Sprintf("status %d, reason %q, %.400s", r.status, r.reason, r.body) }
+func (r *reply) String() string {
+	return fmt.Sprintf("status %d, reason %q, %.400s", r.status, r.reason, r.body)
+}
 
 // post sends one stateless tools/call of 2026-07-28 with the credentials in the header.
 func post(ctx context.Context, t *testing.T, endpoint, tool string, args map[string]any, credentials http.Header) *reply {

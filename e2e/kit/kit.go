@@ -80,6 +80,7 @@ type Spec struct {
 	Dir    string    // working directory; empty: ours
 	Log    string    // file for its output; empty: kept in memory
 	Input  io.Reader // its standard input; nil: none
+	Stdout io.Writer // gets its standard output besides; nil: nobody
 	Listen string    // address that answers once it is ready; empty: it is ready at once
 	User   uint32    // user and group to run as; 0: ours
 }
@@ -106,6 +107,9 @@ func Start(ctx context.Context, s Spec) (*Process, error) {
 	cmd.WaitDelay = 2 * time.Second
 	p := &Process{cmd: cmd, done: make(chan struct{}), out: &tail{}}
 	cmd.Stdout, cmd.Stderr = p.out, p.out
+	if s.Stdout != nil {
+		cmd.Stdout = io.MultiWriter(p.out, s.Stdout)
+	}
 	if s.Log != "" {
 		f, err := os.Create(s.Log)
 		if err != nil {
