@@ -29,8 +29,9 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 	if err != nil {
 		return nil, err
 	}
+	grants := grantAdmin{s.broker.Grants, s.revoked}
 	deps := admin.Deps{
-		Grants: grantAdmin{s.broker.Grants}, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans}, Agents: agentAdmin{s.broker.Agents},
+		Grants: grants, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans, grants}, Agents: agentAdmin{s.broker.Agents},
 		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
 		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
 		State: s.db.State(), Record: s.trail.AppendWait, Note: s.trail.Append, Now: a.opt.Now, Log: a.opt.Log,

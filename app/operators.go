@@ -10,13 +10,20 @@ import (
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/broker"
+	"github.com/warder-mcp/warder/revocation"
 )
 
 // The services of the broker as the admin plane knows them.
 type (
-	grantAdmin struct{ grants *broker.Grants }
-	holdAdmin  struct{ holds *broker.Holds }
-	planAdmin  struct{ plans *broker.Plans }
+	grantAdmin struct {
+		grants  *broker.Grants
+		revoked *revocation.Set
+	}
+	holdAdmin struct{ holds *broker.Holds }
+	planAdmin struct {
+		plans  *broker.Plans
+		grants grantAdmin
+	}
 	agentAdmin struct{ agents *broker.Agents }
 )
 
@@ -136,10 +143,23 @@ func (a grantAdmin) Deny(ctx context.Context, by *admin.Operator, id, reason str
 	return shownGrant(&g), adminError(err)
 }
 
-// Revoke implements admin.Grants.
+// Revoke implements admin.Grants. What runs under the grant ends with it, on every replica (control JIT-04).
 func (a grantAdmin) Revoke(ctx context.Context, by *admin.Operator, id, reason string) (admin.Grant, error) {
+	cut := a.cut(ctx, by, id, reason)
 	g, err := a.grants.Revoke(ctx, id, person(by), reason)
+	if err == nil {
+		err = cut
+	}
 	return shownGrant(&g), adminError(err)
+}
+
+// cut ends what runs under a grant. A grant that was not given, or is not there, has nothing running.
+func (a grantAdmin) cut(ctx context.Context, by *admin.Operator, id, reason string) error {
+	g, err := a.grants.Get(ctx, id)
+	if err != nil || g.Status == broker.GrantPending || g.Status == broker.GrantDenied {
+		return err
+	}
+	return a.revoked.Revoke(ctx, revocation.Entry{Kind: revocation.KindGrant, Value: id, NotAfter: g.NotAfter, Reason: reason, By: by.Name()})
 }
 
 // Get implements admin.Grants.
@@ -229,9 +249,12 @@ func (a planAdmin) Deny(ctx context.Context, by *admin.Operator, id, reason stri
 	return shownPlan(&p), adminError(err)
 }
 
-// Revoke implements admin.Plans.
+// Revoke implements admin.Plans. What runs under the grant of its step ends with it.
 func (a planAdmin) Revoke(ctx context.Context, by *admin.Operator, id, reason string) (admin.Plan, error) {
 	p, err := a.plans.Revoke(ctx, id, person(by), reason)
+	if err == nil && p.Grant != "" {
+		err = a.grants.cut(ctx, by, p.Grant, reason)
+	}
 	return shownPlan(&p), adminError(err)
 }
 
