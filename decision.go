@@ -88,9 +88,9 @@ func (d Decision) Tell(public string) Decision {
 // An Obligation is what must be done besides, so that a call that policy permits may pass: it only
 // tightens.
 type Obligation struct {
-	Kind   ObligationKind
-	Value  string // of an approval: who may give it; of acr: the class; of max_age: a duration; otherwise empty
-	Policy string // id of the policy that asks for it, or the control
+	Kind   ObligationKind `json:"kind"`
+	Value  string         `json:"value,omitempty"`  // of an approval: who may give it; of acr: the class; of max_age: a duration; otherwise empty
+	Policy string         `json:"policy,omitempty"` // id of the policy that asks for it, or the control
 }
 
 // An ObligationKind says what must be done.

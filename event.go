@@ -46,6 +46,10 @@ type Event struct {
 	Digest    string          `json:"digest,omitempty"` // of the approved definition, hex
 	Effect    string          `json:"effect,omitempty"` //
 
+	Circumstances *Circumstances `json:"circumstances,omitempty"` // what policy was told besides; nil if it was not asked
+	Obligations   []Obligation   `json:"obligations,omitempty"`   // what an allowed call needed besides
+	Approval      string         `json:"approval,omitempty"`      // id of the person's approval that was used
+
 	RequestHash  string     `json:"request_hash,omitempty"` // salted SHA-256 of the request bytes
 	Outcome      Outcome    `json:"outcome,omitempty"`
 	Code         Code       `json:"code,omitempty"`
@@ -75,4 +79,41 @@ type EventPrincipal struct {
 
 	Groups []string `json:"groups,omitempty"` // what the issuer vouched for: policy decided on it
 	Scopes []string `json:"scopes,omitempty"`
+
+	Actors    []string  `json:"actors,omitempty"`    // nearest first
+	ACR       string    `json:"acr,omitempty"`       // how strongly the person logged in
+	AMR       []string  `json:"amr,omitempty"`       // by which means
+	AuthTime  time.Time `json:"auth_time,omitzero"`  // when
+	Transport string    `json:"transport,omitempty"` // how the credential was shown; empty in records of versions that did not keep what policy saw
+	Bound     bool      `json:"bound,omitempty"`     // the credential is bound to a key; which one is not kept
+}
+
+// Circumstances are what policy was told of an exchange besides the caller and the message. Empty members
+// were not known then.
+type Circumstances struct {
+	Zone    string     `json:"zone,omitempty"`
+	Country string     `json:"country,omitempty"`
+	Posture string     `json:"posture,omitempty"`
+	Purpose string     `json:"purpose,omitempty"` // redacted
+	Risk    int        `json:"risk,omitempty"`
+	Trust   int        `json:"trust,omitempty"`
+	Labels  []string   `json:"labels,omitempty"` // data labels met so far
+	Grant   *GrantSeen `json:"grant,omitempty"`
+	Agent   *AgentSeen `json:"agent,omitempty"`
+}
+
+// A GrantSeen is the part of a grant that policy sees.
+type GrantSeen struct {
+	ID       string    `json:"id"`
+	Purpose  string    `json:"purpose,omitempty"`
+	NotAfter time.Time `json:"not_after,omitzero"`
+	Plan     string    `json:"plan,omitempty"`
+	Step     int       `json:"step,omitempty"`
+}
+
+// An AgentSeen is the part of a registered agent that policy sees.
+type AgentSeen struct {
+	Name  string   `json:"name"`
+	Owner string   `json:"owner,omitempty"`
+	Roles []string `json:"roles,omitempty"`
 }

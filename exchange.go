@@ -89,7 +89,9 @@ type Exchange struct {
 	Risk      float64    // score of principal, agent and trace, 0 to 100; set by access
 
 	Obligations []Obligation // what the policies and the risk that allow the call ask for besides; set by access, checked and met there
+	Around      Surroundings // what policy was told of where, in what state and for what; set by access when it asks policy
 
+	Nonce    string     // what the caller's next proof of possession must carry, if the one it used ends soon; set by identity
 	Attach   Credential // what the server is shown in place of the caller's credential; set by upstream
 	Question *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
 	Resume   []byte     // payload of verified state that Warder minted; set by PRT-05
@@ -106,6 +108,19 @@ type Exchange struct {
 	BytesOut  int64      // bytes of the messages sent to the client; set by proxy
 	Upstream  string     // address or command of the instance that answered; set by proxy
 	Finished  time.Time  // set by proxy before Complete
+}
+
+// Surroundings are what policy was told besides the caller and the message (control JIT-02), for the
+// trail. Empty members were not known. The time of the message and the peer's address say the rest.
+type Surroundings struct {
+	Asked   bool   // policy was asked
+	Zone    string // place in the network the caller was at
+	Country string // of the caller's address
+	Posture string // of the caller's device or workload
+	Purpose string // as the credential states it, or the caller declared it
+	Risk    int    // 0 to 100
+	Trust   int    // 0 to 100
+	Grant   *Grant // found for the call; unlike Exchange.Grant it stays when the call needs none
 }
 
 // A Credential is what Warder shows to a server (control AUT-04). It never holds anything of the

@@ -19,10 +19,7 @@ import (
 func AppendEvent(dst []byte, e *warder.Event) []byte {
 	w := encoder{b: append(dst, '{')}
 	w.text("id", e.ID, true)
-	w.key("time")
-	w.b = append(w.b, '"')
-	w.b = e.Time.AppendFormat(w.b, time.RFC3339Nano)
-	w.b = append(w.b, '"')
+	w.moment("time", e.Time)
 	w.text("type", string(e.Type), true)
 	w.text("exchange", e.Exchange, false)
 	w.text("parent", e.Parent, false)
@@ -37,6 +34,9 @@ func AppendEvent(dst []byte, e *warder.Event) []byte {
 	w.text("target", e.Target, false)
 	w.text("digest", e.Digest, false)
 	w.text("effect", e.Effect, false)
+	w.circumstances(e.Circumstances)
+	w.obligations(e.Obligations)
+	w.text("approval", e.Approval, false)
 	w.text("request_hash", e.RequestHash, false)
 	w.text("outcome", string(e.Outcome), false)
 	w.text("code", string(e.Code), false)
@@ -73,6 +73,13 @@ func (w *encoder) text(k, v string, always bool) {
 		w.key(k)
 		w.b = appendString(w.b, v)
 	}
+}
+
+func (w *encoder) moment(k string, t time.Time) {
+	w.key(k)
+	w.b = append(w.b, '"')
+	w.b = t.AppendFormat(w.b, time.RFC3339Nano)
+	w.b = append(w.b, '"')
 }
 
 func (w *encoder) number(k string, v int64) {
@@ -117,7 +124,68 @@ func (w *encoder) principal(p *warder.EventPrincipal) {
 	w.text("token_id", p.TokenID, false)
 	w.list("groups", p.Groups)
 	w.list("scopes", p.Scopes)
+	w.list("actors", p.Actors)
+	w.text("acr", p.ACR, false)
+	w.list("amr", p.AMR)
+	if !p.AuthTime.IsZero() {
+		w.moment("auth_time", p.AuthTime)
+	}
+	w.text("transport", p.Transport, false)
+	w.flag("bound", p.Bound)
 	w.b = append(w.b, '}')
+}
+
+func (w *encoder) circumstances(c *warder.Circumstances) {
+	if c == nil {
+		return
+	}
+	w.key("circumstances")
+	w.b = append(w.b, '{')
+	w.text("zone", c.Zone, false)
+	w.text("country", c.Country, false)
+	w.text("posture", c.Posture, false)
+	w.text("purpose", c.Purpose, false)
+	w.number("risk", int64(c.Risk))
+	w.number("trust", int64(c.Trust))
+	w.list("labels", c.Labels)
+	if g := c.Grant; g != nil {
+		w.key("grant")
+		w.b = append(w.b, '{')
+		w.text("id", g.ID, true)
+		w.text("purpose", g.Purpose, false)
+		if !g.NotAfter.IsZero() {
+			w.moment("not_after", g.NotAfter)
+		}
+		w.text("plan", g.Plan, false)
+		w.number("step", int64(g.Step))
+		w.b = append(w.b, '}')
+	}
+	if a := c.Agent; a != nil {
+		w.key("agent")
+		w.b = append(w.b, '{')
+		w.text("name", a.Name, true)
+		w.text("owner", a.Owner, false)
+		w.list("roles", a.Roles)
+		w.b = append(w.b, '}')
+	}
+	w.b = append(w.b, '}')
+}
+
+func (w *encoder) obligations(list []warder.Obligation) {
+	if len(list) == 0 {
+		return
+	}
+	w.key("obligations")
+	sep := byte('[')
+	for i := range list {
+		w.b = append(w.b, sep, '{')
+		w.text("kind", string(list[i].Kind), true)
+		w.text("value", list[i].Value, false)
+		w.text("policy", list[i].Policy, false)
+		w.b = append(w.b, '}')
+		sep = ','
+	}
+	w.b = append(w.b, ']')
 }
 
 func (w *encoder) findings(fs []warder.Finding) {

@@ -53,7 +53,23 @@ func scramble(r *rand.Rand) warder.Event {
 	}
 	if r.IntN(2) == 0 {
 		e.Principal = &warder.EventPrincipal{Issuer: text(), Subject: text(), Tenant: text(), Client: text(), Agent: text(), TokenID: text()}
+		e.Principal.Actors, e.Principal.ACR, e.Principal.AMR, e.Principal.Transport = list(), text(), list(), text()
+		e.Principal.Bound = r.IntN(2) == 0
+		if r.IntN(2) == 0 {
+			e.Principal.AuthTime = time.Unix(r.Int64N(1<<32), r.Int64N(1e9)).UTC()
+		}
 	}
+	if r.IntN(2) == 0 {
+		e.Circumstances = &warder.Circumstances{Zone: text(), Country: text(), Posture: text(), Purpose: text(), Risk: r.IntN(3), Trust: r.IntN(3), Labels: list()}
+	}
+	if e.Circumstances != nil && r.IntN(2) == 0 {
+		e.Circumstances.Grant = &warder.GrantSeen{ID: text(), Purpose: text(), NotAfter: time.Unix(r.Int64N(1<<32), 0).UTC(), Plan: text(), Step: r.IntN(2)}
+		e.Circumstances.Agent = &warder.AgentSeen{Name: text(), Owner: text(), Roles: list()}
+	}
+	for range r.IntN(3) {
+		e.Obligations = append(e.Obligations, warder.Obligation{Kind: warder.ObligationKind(text()), Value: text(), Policy: text()})
+	}
+	e.Approval = text()
 	for range r.IntN(3) {
 		e.Findings = append(e.Findings, warder.Finding{
 			Control: warder.ControlID(text()), Rule: text(), Severity: warder.Severity(r.IntN(5)), Pointer: text(),

@@ -42,7 +42,9 @@ func describe(e *warder.Event, p *warder.EventPrincipal, x *warder.Exchange, m m
 		*p = warder.EventPrincipal{
 			Issuer: x.Principal.Issuer, Subject: x.Principal.Subject, Tenant: x.Principal.Tenant,
 			Client: x.Principal.Client, Agent: x.Principal.Agent, TokenID: clean(x.Principal.TokenID, maxTarget),
-			Groups: x.Principal.Groups, Scopes: x.Principal.Scopes,
+			Groups: x.Principal.Groups, Scopes: x.Principal.Scopes, Actors: x.Principal.Actors,
+			ACR: x.Principal.ACR, AMR: x.Principal.AMR, AuthTime: x.Principal.AuthTime.UTC(),
+			Transport: x.Principal.Transport, Bound: x.Principal.Binding != "",
 		}
 		e.Principal = p
 	}
@@ -93,6 +95,27 @@ func conclude(e *warder.Event, x *warder.Exchange) {
 	if x.Failure.Err != nil {
 		e.Detail = clean(withoutValues(x, x.Failure.Err.Error()), maxDetail)
 	}
+}
+
+// witness fills what policy was told, so that it can be asked again: nothing that names a device or a key.
+func witness(e *warder.Event, x *warder.Exchange) {
+	e.Obligations, e.Approval = x.Obligations, x.Approval
+	if !x.Around.Asked {
+		return
+	}
+	a := &x.Around
+	c := &warder.Circumstances{
+		Zone: a.Zone, Country: a.Country, Posture: a.Posture, Purpose: clean(a.Purpose, maxTarget), Risk: a.Risk, Trust: a.Trust,
+		Labels: x.Labels,
+	}
+	if g := a.Grant; g != nil {
+		c.Grant = &warder.GrantSeen{ID: g.ID, Purpose: clean(g.Purpose, maxTarget), NotAfter: g.NotAfter.UTC(), Plan: g.Plan, Step: g.Step}
+	}
+	if x.Principal != nil && x.Principal.Registered != nil {
+		r := x.Principal.Registered
+		c.Agent = &warder.AgentSeen{Name: r.Name, Owner: r.Owner, Roles: r.Roles}
+	}
+	e.Circumstances = c
 }
 
 // judgements copies the decisions that say something, redacted, and collects their findings.

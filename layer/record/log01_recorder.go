@@ -37,6 +37,7 @@ func (r *recorder) Record(ctx context.Context, x *warder.Exchange) error {
 	var p warder.EventPrincipal
 	describe(&e, &p, x, m, warder.EventExchange, at)
 	conclude(&e, x)
+	witness(&e, x)
 	e.ConfigDigest = r.digest
 	buf := r.log.buffer()
 	defer r.log.release(buf)
