@@ -229,7 +229,7 @@ func (c *Chain) settle(ctx context.Context, x *warder.Exchange, s *step, phase w
 		err = context.Cause(ctx) // a verdict that came too late is no verdict
 	}
 	if err != nil {
-		*d = undecided(err)
+		*d = undecided(ctx, err)
 	}
 	if err == nil || d.Control == "" {
 		d.Control = s.control
@@ -291,8 +291,12 @@ func intercept(ctx context.Context, x *warder.Exchange, ic warder.Interceptor) (
 }
 
 // undecided is the decision for a control that could not decide. Where what it needed waits for a person,
-// so does the exchange, in the name of the control that holds it.
-func undecided(err error) warder.Decision {
+// so does the exchange, in the name of the control that holds it. Where the exchange was cut in the
+// meantime, why it was cut is the reason.
+func undecided(ctx context.Context, err error) warder.Decision {
+	if e, ok := errors.AsType[*warder.Error](context.Cause(ctx)); ok {
+		return warder.Decision{Control: e.Control, Verdict: warder.Deny, Code: e.Code, Reason: e.Reason, Public: e.Public, Ask: e.Ask, Detail: e.Error()}
+	}
 	if e, ok := errors.AsType[*warder.Error](err); ok && e.Code == warder.CodeHeld && e.Ask != nil {
 		return warder.Decision{Control: e.Control, Verdict: warder.Hold, Reason: e.Reason, Public: e.Public, Ask: e.Ask, Detail: err.Error()}
 	}

@@ -175,3 +175,24 @@ func TestChainRefusesRewriteAfterAccess(t *testing.T) {
 		t.Errorf("a rewrite before access was refused: %v", err)
 	}
 }
+
+// TestChainSaysWhyItWasCut proves that an exchange that is cut while a control works is refused with the
+// reason of the cut, not as if the control had failed.
+func TestChainSaysWhyItWasCut(t *testing.T) {
+	t.Parallel()
+	ctx, cut := context.WithCancelCause(t.Context())
+	cause := &warder.Error{Code: warder.CodeDenied, Reason: "revoked", Control: "JIT-04", Public: "Access was revoked."}
+	var seen []string
+	works := &fake{id: "B", seen: &seen, do: func(ctx context.Context, _ *warder.Exchange) (warder.Decision, error) {
+		cut(cause)
+		return warder.Decision{}, ctx.Err()
+	}}
+	x := &warder.Exchange{Request: &warder.Message{}}
+	got := NewChain(layersOf(&seen, works), nil, nil).Request(ctx, x)
+	if got == nil || got.Code != cause.Code || got.Reason != cause.Reason || got.Control != cause.Control || got.Public != cause.Public {
+		t.Errorf("refused with %v, want %v", got, cause)
+	}
+	if diff := cmp.Diff([]string{"A", "B"}, seen); diff != "" {
+		t.Errorf("controls that ran (-want +got):\n%s", diff)
+	}
+}
