@@ -127,10 +127,10 @@ func TestCommandsInPages(t *testing.T) {
 				t.Errorf("%s: there is no command %q", name, "warder "+words[0])
 				continue
 			}
-			if cmd.HasSubCommands() && len(words) > 1 {
-				if cmd, _, err = root.Find(words[:2]); err != nil || cmd.Name() != words[1] {
-					t.Errorf("%s: there is no command %q", name, "warder "+strings.Join(words[:2], " "))
-					continue
+			for depth := 2; depth <= len(words) && cmd.HasSubCommands(); depth++ {
+				if cmd, _, err = root.Find(words[:depth]); err != nil || cmd.Name() != words[depth-1] {
+					t.Errorf("%s: there is no command %q", name, "warder "+strings.Join(words[:depth], " "))
+					break
 				}
 			}
 			rest, _, _ := strings.Cut(m[2], " -- ")
