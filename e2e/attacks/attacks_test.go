@@ -22,6 +22,7 @@ func TestAttacks(t *testing.T) {
 		{"tokens", testTokens},
 		{"proofs", testProofs},
 		{"codes", testCodes},
+		{"delegation", testDelegation},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, &n) })
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/layer/record"
+	"github.com/warder-mcp/warder/revocation"
 )
 
 // settings are the configuration of a world; %NAME% are filled in.
@@ -308,3 +309,12 @@ type step struct {
 func (s step) String() string { return strings.TrimSpace(string(s.control) + " " + string(s.reason)) }
 
 func claimsOf(subject string) issuer.Claims { return issuer.Claims{Subject: subject} }
+
+// revoke takes a right away.
+func (w *world) revoke(kind, value string) {
+	w.t.Helper()
+	e := revocation.Entry{Kind: revocation.Kind(kind), Value: value, At: time.Now(), Reason: "attack", By: "test"}
+	if err := w.app.Revoked().Revoke(w.t.Context(), e); err != nil {
+		w.t.Fatal(err)
+	}
+}
