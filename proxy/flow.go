@@ -29,6 +29,7 @@ type flow struct {
 	seated   bool                    // counted among the exchanges of its caller
 	over     chan struct{}           // closed when the exchange has been recorded; nil if nobody waits for that
 	cut      context.CancelCauseFunc // ends the exchange while it lasts; nil for the parts of a group's
+	signals  uint64                  // how often a revocation had been signalled when it began
 	live     *live                   // its place among the exchanges that last; nil before it was judged
 	local    bool                    // the door is a local pipe: the session needs no id of its own
 }
@@ -44,7 +45,11 @@ func (f *flow) carry(ctx context.Context) (failure *warder.Error) {
 		if err := f.opening(); err != nil {
 			return err
 		}
-		defer f.watched()()
+		end, err := f.watched()
+		defer end()
+		if err != nil {
+			return f.abandon(err)
+		}
 		return f.abandon(f.fanOut(ctx))
 	}
 	if err := f.g.chain.Request(ctx, f.x); err != nil {
@@ -60,7 +65,11 @@ func (f *flow) carry(ctx context.Context) (failure *warder.Error) {
 	if f.x.Request.IsAnswer() && !f.claim() {
 		return unasked()
 	}
-	defer f.watched()()
+	end, err := f.watched()
+	defer end()
+	if err != nil {
+		return f.abandon(err)
+	}
 	if f.judged != nil {
 		f.judged()
 	}

@@ -65,6 +65,7 @@ type Gate struct {
 	now       func() time.Time
 
 	running atomic.Int64
+	signals atomic.Uint64 // revocations that were signalled
 	work    sync.WaitGroup
 	stop    context.Context
 	halt    context.CancelCauseFunc
@@ -125,6 +126,7 @@ func (g *Gate) begin(door warder.Door, endpoint string, conn warder.Conn) *flow 
 		Trail: g.trails.get(),
 	}}
 	f.x = &f.own
+	f.signals = g.signals.Load()
 	x := f.x
 	if f.end != nil && !f.end.Group {
 		f.back = f.end.Backends[0]

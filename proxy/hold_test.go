@@ -227,6 +227,62 @@ func TestReview(t *testing.T) {
 	}
 }
 
+// TestReviewWhileJudged checks that what is revoked while a call is judged, after the control that asks for
+// it has run, does not reach the server.
+func TestReviewWhileJudged(t *testing.T) {
+	t.Parallel()
+	srv := mcp.NewServer(&mcp.Implementation{Name: "s", Version: "1"}, nil)
+	var ran atomic.Int64
+	mcp.AddTool(srv, &mcp.Tool{Name: "act"}, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+		ran.Add(1)
+		return &mcp.CallToolResult{}, nil, nil
+	})
+	w := &watcher{}
+	signal, never := make(chan struct{}), make(chan struct{})
+	var g *Gate
+	var seen []string
+	slow := &fake{id: "HIL-01", seen: &seen, do: func(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
+		if x.Method() == wire.MethodToolsCall {
+			w.revoked.Store(true)
+			close(signal)
+			for g.signals.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		return warder.Continue(), nil
+	}}
+	rec := &lastExchange{seen: make(chan *warder.Exchange, 64)}
+	g = newGate(t, map[string]upstream.Config{"a": {URL: sdkHandler(t, srv)}}, warder.Layer{
+		Name: "access", Request: []warder.Interceptor{slow}, Review: []warder.Interceptor{w}, Complete: []warder.Recorder{rec},
+	})
+	g.ReviewOn(func() <-chan struct{} {
+		select {
+		case <-signal:
+			return never
+		default:
+			return signal
+		}
+	})
+	ts := httptest.NewServer(g.HTTP())
+	t.Cleanup(ts.Close)
+	s := connectSDK(t, ts.URL+"/mcp/a")
+	if r, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "act", Arguments: map[string]any{}}); err == nil && !r.IsError {
+		t.Error("the call of a revoked caller ended well")
+	}
+	if ran.Load() != 0 {
+		t.Error("the call reached the server")
+	}
+	for x := range rec.seen {
+		if x.Method() != wire.MethodToolsCall {
+			continue
+		}
+		if x.Failure == nil || x.Failure.Control != "JIT-04" || x.Failure.Reason != "principal_revoked" {
+			t.Errorf("recorded failure %v", x.Failure)
+		}
+		return
+	}
+}
+
 type lastExchange struct{ seen chan *warder.Exchange }
 
 func (l *lastExchange) Record(_ context.Context, x *warder.Exchange) error {

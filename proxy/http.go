@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/forwarded"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -33,6 +34,7 @@ func connOf(r *http.Request) warder.Conn {
 		TLS: r.TLS, Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header,
 	}
 	c.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	c.Hop, _ = forwarded.Hop(r.Context())
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		c.Local = a.AddrPort()
 	}
@@ -319,7 +321,11 @@ func (f *flow) replay(ctx context.Context, stream *replayStream, seq int, out *r
 		return err
 	}
 	out.resumed = true
-	defer f.watched()()
+	end, failure := f.watched()
+	defer end()
+	if failure != nil {
+		return failure
+	}
 	out.open()
 	if err := stream.after(ctx, seq, out.raw); err != nil && (!errors.Is(err, context.Canceled) || context.Cause(ctx) != context.Canceled) {
 		return asError(ctx, err)

@@ -98,14 +98,23 @@ func forwarded(x *warder.Exchange) *warder.Exchange {
 	}
 }
 
-// watched makes the exchange one that is looked at again until the returned function is called.
-func (f *flow) watched() (end func()) {
+// watched makes the exchange one that is looked at again until the returned function is called. What was
+// revoked while its request was judged, which may take as long as a person needs to approve it, ends it here.
+func (f *flow) watched() (end func(), failure *warder.Error) {
 	if f.cut == nil || len(f.g.chain.review) == 0 {
-		return func() {}
+		return func() {}, nil
 	}
 	f.live = &live{x: f.x, cut: f.cut}
 	shard := f.g.live.join(f.live, f.g.now())
-	return func() { shard.leave(f.live) }
+	end = func() { shard.leave(f.live) }
+	if f.g.signals.Load() == f.signals {
+		return end, nil
+	}
+	x := forwarded(f.x)
+	if failure = f.g.reviewOne(x); failure != nil {
+		f.live.verdict.Store(&verdict{decisions: x.Decisions, trail: x.Trail})
+	}
+	return end, failure
 }
 
 // reviewed adds what a review said to the record of the exchange.
@@ -138,6 +147,7 @@ func (g *Gate) reviewLoop(changed func() <-chan struct{}) {
 		case <-g.stop.Done():
 			return
 		case <-signal:
+			g.signals.Add(1)
 			g.review(g.now())
 		case <-tick.C:
 			g.review(g.now().Add(-g.cfg.Review))

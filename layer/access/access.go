@@ -41,7 +41,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 			newPurposes(cfg),
 			&stepUp{deps: deps},
 			newPrompts(cfg.Approval, deps, around),
-			newApproved(cfg.Approval, deps, around),
+			newApproved(cfg.Approval, deps, around, gone),
 			&spent{deps: deps},
 		},
 		Response: []warder.Interceptor{gone, again, plan},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/warder-mcp/warder"
 )
@@ -14,13 +15,14 @@ import (
 // Control HIL-01; OWASP AISVS 9.2. Phase Request, after every other judgement.
 type approved struct {
 	approval
+	gone *revoked
 }
 
 var _ warder.Interceptor = (*approved)(nil)
 
-func newApproved(cfg ApprovalConfig, deps Deps, around *surroundings) *approved {
+func newApproved(cfg ApprovalConfig, deps Deps, around *surroundings, gone *revoked) *approved {
 	cfg.Wait = cmp.Or(cfg.Wait, defaultWait)
-	return &approved{newApproval(cfg, deps, around)}
+	return &approved{newApproval(cfg, deps, around), gone}
 }
 
 // Control returns HIL-01.
@@ -49,14 +51,20 @@ func (a *approved) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 			return warder.Decision{}, err
 		}
 	}
-	if held.State == HoldPending {
+	for left := a.cfg.Wait; held.State == HoldPending && left > 0; left -= waitSlice {
 		var err error
-		if held, err = a.deps.Holds.Wait(ctx, held.ID, a.cfg.Wait); err != nil {
+		if held, err = a.deps.Holds.Wait(ctx, held.ID, min(left, waitSlice)); err != nil {
 			return warder.Decision{}, err
+		}
+		if d, err := a.gone.Intercept(ctx, x); err != nil || d.Verdict != warder.Pass {
+			return d, err
 		}
 	}
 	return a.settle(ctx, x, c, held)
 }
+
+// waitSlice is how long a call waits for a person before it is asked whether the caller was revoked.
+const waitSlice = time.Second
 
 func (a *approved) open(ctx context.Context, x *warder.Exchange, c *Pending) (Held, error) {
 	var err error
