@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	cedar "github.com/cedar-policy/cedar-go"
-	"github.com/cedar-policy/cedar-go/types"
-	"github.com/cedar-policy/cedar-go/x/exp/ast"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/layer/access"
@@ -18,9 +16,11 @@ import (
 // maxTrials bounds the search for what would change a decision.
 const maxTrials = 400
 
-// Explain says what every policy that concerns the request said, and which single change of one
-// attribute (a group, a scope, the effect, a label, an argument, a finding) would turn the decision
-// around. It evaluates at most a few hundred times; it is for people, not for the data path.
+// Explain says what every policy that concerns the request said, what an allowed request still needs, and
+// which single change of one attribute (of the principal, the tool, the arguments or the circumstances)
+// would turn the decision around or change what it needs. What is tried are the values that policies
+// about this action and resource name. It evaluates at most a few hundred times; it is for people, not for
+// the data path.
 func (e *Engine) Explain(ctx context.Context, r *access.Request) (access.Explanation, error) {
 	s := e.current.Load()
 	d, err := e.Authorize(ctx, r)
@@ -33,7 +33,8 @@ func (e *Engine) Explain(ctx context.Context, r *access.Request) (access.Explana
 		return out, nil
 	}
 	out.Policies = s.judgements(a, r)
-	for i, c := range s.changes(r) {
+	out.Needs = access.Unmet(r, d.Obligations)
+	for i, c := range s.changes(a, r) {
 		if i == maxTrials {
 			out.Complete = false
 			break
@@ -41,11 +42,22 @@ func (e *Engine) Explain(ctx context.Context, r *access.Request) (access.Explana
 		changed := *r
 		c.apply(&changed)
 		got := s.fresh(a, &changed)
-		if got.Allow != d.Allow {
-			out.Flips = append(out.Flips, access.Flip{Change: c.what, Allow: got.Allow, Policies: got.Policies})
+		needs := access.Unmet(&changed, got.Obligations)
+		if got.Allow != d.Allow || got.Allow && !sameNeeds(needs, out.Needs) {
+			out.Flips = append(out.Flips, access.Flip{Change: c.what, Allow: got.Allow, Policies: got.Policies, Needs: needs})
 		}
 	}
 	return out, nil
+}
+
+// sameNeeds compares needs by what is needed, whichever policy asks.
+func sameNeeds(a, b []warder.Obligation) bool {
+	within := func(a, b []warder.Obligation) bool {
+		return !slices.ContainsFunc(a, func(x warder.Obligation) bool {
+			return !slices.ContainsFunc(b, func(y warder.Obligation) bool { return x.Kind == y.Kind && x.Value == y.Value })
+		})
+	}
+	return within(a, b) && within(b, a)
 }
 
 // fresh decides without touching the caches: the entities of a trial exist nowhere else.
@@ -89,8 +101,8 @@ type change struct {
 }
 
 // changes lists the trials: first what could be taken away, then what policies ask for.
-func (s *set) changes(r *access.Request) []change {
-	words := s.wanted()
+func (s *set) changes(a action, r *access.Request) []change {
+	words := s.wanted(a, r.Resource)
 	var out []change
 	p := r.Principal
 	out = append(out, listChanges("group", p.Groups, words.groups, func(r *access.Request, list []string) {
@@ -112,7 +124,9 @@ func (s *set) changes(r *access.Request) []change {
 	if len(r.Context.Decisions) > 0 {
 		out = append(out, change{"without findings", func(r *access.Request) { r.Context.Decisions = nil }})
 	}
-	return append(out, argumentChanges(r.Context.Arguments)...)
+	out = append(out, argumentChanges(r.Context.Arguments)...)
+	out = append(out, principalChanges(p, r.Context.Now, &words)...)
+	return append(out, surroundingChanges(&r.Context, &words)...)
 }
 
 // listChanges drops each word present and adds each word wanted.
@@ -177,81 +191,4 @@ func without(args wire.Value, name string) wire.Value {
 	}
 	b.WriteByte('}')
 	return wire.Parse([]byte(b.String()))
-}
-
-// words are the values that policies ask for.
-type words struct{ groups, scopes, labels []string }
-
-// wanted collects the groups, scopes and labels that the policies name anywhere.
-func (s *set) wanted() words {
-	var w words
-	add := func(list *[]string, v types.Value) {
-		if text, ok := v.(types.String); ok && !slices.Contains(*list, string(text)) {
-			*list = append(*list, string(text))
-		}
-	}
-	for _, p := range s.policies {
-		if g := scopeOf(p.ast.Principal); g.Type == typeGroup {
-			add(&w.groups, g.ID)
-		}
-		for _, scope := range p.scopes {
-			add(&w.scopes, types.String(scope))
-		}
-		for _, c := range p.ast.Conditions {
-			ast.Inspect(ast.NewNode(c.Body), func(n ast.IsNode) bool {
-				if v, ok := n.(ast.NodeValue); ok {
-					if uid, isUID := v.Value.(types.EntityUID); isUID && uid.Type == typeGroup {
-						add(&w.groups, uid.ID)
-					}
-				}
-				list := w.listOf(n)
-				if list != nil {
-					for _, v := range literals(n) {
-						add(list, v)
-					}
-				}
-				return true
-			})
-		}
-	}
-	return w
-}
-
-// listOf tells which words a contains-expression asks for.
-func (w *words) listOf(n ast.IsNode) *[]string {
-	var left ast.IsNode
-	switch n := n.(type) {
-	case ast.NodeTypeContains:
-		left = n.Left
-	case ast.NodeTypeContainsAll:
-		left = n.Left
-	case ast.NodeTypeContainsAny:
-		left = n.Left
-	}
-	access, ok := left.(ast.NodeTypeAccess)
-	if !ok {
-		return nil
-	}
-	switch access.Value {
-	case "groups":
-		return &w.groups
-	case "scopes":
-		return &w.scopes
-	case "labels":
-		return &w.labels
-	default:
-		return nil
-	}
-}
-
-// literals returns the string literals below an expression.
-func literals(n ast.IsNode) []types.Value {
-	var out []types.Value
-	ast.Inspect(ast.NewNode(n), func(n ast.IsNode) bool {
-		if v, ok := n.(ast.NodeValue); ok {
-			out = append(out, v.Value)
-		}
-		return true
-	})
-	return out
 }
