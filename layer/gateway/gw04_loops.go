@@ -216,13 +216,14 @@ func (b *backoff) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 }
 
 // Record counts refused credentials, and forgets them when some are accepted. A first request
-// without credentials, which every OAuth client makes to learn where to log in, does not count.
+// without credentials, which every OAuth client makes to learn where to log in, does not count, nor one
+// whose credential was accepted and that needs a stronger or newer one.
 func (b *backoff) Record(_ context.Context, x *warder.Exchange) error {
 	addr := x.Conn.Peer.Addr()
 	if !addr.IsValid() {
 		return nil
 	}
-	refused := x.Failure != nil && x.Failure.Code == warder.CodeUnauthenticated && len(x.Conn.Header["Authorization"]) > 0
+	refused := x.Principal == nil && x.Failure != nil && x.Failure.Code == warder.CodeUnauthenticated && len(x.Conn.Header["Authorization"]) > 0
 	if !refused && x.Principal == nil {
 		return nil
 	}

@@ -150,6 +150,19 @@ func TestGW04(t *testing.T) {
 			pass(t, b, x)
 		}
 	})
+	t.Run("near_miss/calls that need a stronger login do not count", func(t *testing.T) {
+		t.Parallel()
+		b := newFakes().layer(t, cfg).backoff
+		x := call2026(t, `{}`)
+		x.Conn.Header = http.Header{"Authorization": {"Bearer good"}}
+		x.Failure = warder.Fail(warder.CodeUnauthenticated, "step_up_required", nil)
+		for range 50 {
+			if err := b.Record(t.Context(), x); err != nil {
+				t.Fatal(err)
+			}
+			pass(t, b, x)
+		}
+	})
 	t.Run("dependency_killed/a forgotten call does not disturb its result", func(t *testing.T) {
 		t.Parallel()
 		l := newFakes().layer(t, cfg).loops
