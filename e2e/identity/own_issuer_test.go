@@ -87,7 +87,7 @@ func TestOwnIssuer(t *testing.T) {
 	documents, authority := metadataHost(t)
 	s := newSite(t, "127.0.0.1")
 	g := s.open(t, setup{
-		issuer:  "login: {local: {enabled: true}}\ndcr: {mode: open}\ncimd: {allow: [127.0.0.1]}\nlifetimes: {access: 11s}\nlimits: {register: 600, per_address: 6000}\n",
+		issuer:  "login: {local: {enabled: true}}\ndcr: {mode: open}\ncimd: {allow: [127.0.0.1]}\nlifetimes: {access: 11s}\n",
 		servers: map[string]*origin{"alpha": alpha, "beta": beta}, env: []string{"SSL_CERT_FILE=" + authority},
 	})
 	ana := newPerson(t, "ana", "", "")

@@ -88,6 +88,7 @@ type setup struct {
 	rest     string // further sections
 	servers  map[string]*origin
 	env      []string
+	foreign  bool // without an authorization server of its own
 }
 
 const everybody = `@id("people") permit (principal in Warder::Group::"people", action, resource);`
@@ -120,7 +121,10 @@ func (s site) open(t *testing.T, set setup) *gate {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\ndata: %q\nlisten: [{address: %q}]\n", filepath.Join(dir, "data"), s.address)
 	fmt.Fprintf(&b, "identity:\n  base_url: %q\n%s", s.base, indent(set.identity, "  "))
-	fmt.Fprintf(&b, "issuer:\n  url: %q\n%s", s.issuer(), indent(set.issuer, "  "))
+	if !set.foreign {
+		fmt.Fprintf(&b, "issuer:\n  url: %q\n  limits: {register: 600, per_address: 6000}\n%s", s.issuer(), indent(set.issuer, "  "))
+	}
+	b.WriteString("gateway: {loops: {failures: 1000, repeats: 1000}}\n") // tests try what is refused, from one address
 	fmt.Fprintf(&b, "tools: {trust: first_use}\naccess:\n  grants: {require: []}\n%s", indent(set.access, "  "))
 	fmt.Fprintf(&b, "  inline: |\n%s%s", indent(set.policies, "    "), set.rest)
 	b.WriteString("\nservers:\n")

@@ -31,6 +31,8 @@ const configuration = {
   cookies: { keys: [randomUUID()] },
   claims: { openid: ['sub', 'sid', 'auth_time', 'acr', 'amr'], profile: ['name', 'groups'], groups: ['groups'] },
   conformIdTokenClaims: false,
+  // What is fetched and told in a test is on loopback, which the provider would not reach on its own.
+  fetch: (url, { dispatcher: _, ...rest }) => globalThis.fetch(url, rest),
   scopes: ['openid', 'offline_access', 'profile', 'groups', ...(options.scopes ?? [])],
   acrValues: ['urn:warder:test:pwd', 'urn:warder:test:mfa'],
   pkce: { required: () => true },
@@ -67,7 +69,7 @@ const configuration = {
       },
     },
     registration: { enabled: options.dcr === true },
-    introspection: { enabled: true, allowedPolicy: () => true },
+    introspection: { enabled: true, allowedPolicy: (_ctx, _client, token) => !gone.has(token.accountId) },
     revocation: { enabled: true, allowedPolicy: () => true },
     clientCredentials: { enabled: true },
     backchannelLogout: { enabled: true },
