@@ -277,6 +277,7 @@ func (f fakeAgents) List(context.Context, AgentQuery) (Page[Agent], error) {
 func (f fakeDefinitions) Approve(context.Context, registry.Request) error {
 	return f.do("tool approved")
 }
+
 func (f fakeDefinitions) Revoke(context.Context, registry.Request) error { return f.do("tool revoked") }
 
 func (f fakeDefinitions) List(context.Context, registry.Filter) ([]registry.Entry, error) {
@@ -290,6 +291,7 @@ func (f fakeDefinitions) List(context.Context, registry.Filter) ([]registry.Entr
 func (f fakeSessions) List(context.Context, SessionQuery) (Page[Session], error) {
 	return Page[Session]{Items: []Session{}}, nil
 }
+
 func (f fakeSessions) End(context.Context, *Operator, string, string) error {
 	return f.do("session ended")
 }
@@ -297,12 +299,14 @@ func (f fakeSessions) End(context.Context, *Operator, string, string) error {
 func (f fakeConsents) List(context.Context, ConsentQuery) (Page[Consent], error) {
 	return Page[Consent]{Items: []Consent{}}, nil
 }
+
 func (f fakeConsents) Revoke(context.Context, *Operator, string) error {
 	return f.do("consent revoked")
 }
 
 func (f fakeKeys) List(context.Context) ([]Key, error)              { return nil, nil }
 func (f fakeKeys) Rotate(context.Context, *Operator) ([]Key, error) { return nil, f.do("keys rotated") }
+
 func (f fakeKeys) Emergency(context.Context, *Operator, string) ([]Key, error) {
 	return nil, f.do("keys replaced")
 }

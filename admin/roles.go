@@ -27,8 +27,11 @@ func (r *Roles) of(groups []string) []Role {
 		role   Role
 		groups []string
 	}{
-		{RoleViewer, r.Viewer}, {RoleApprover, r.Approver}, {RoleOperator, r.Operator},
-		{RoleSecurityAdmin, r.SecurityAdmin}, {RoleOwner, r.Owner},
+		{RoleViewer, r.Viewer},
+		{RoleApprover, r.Approver},
+		{RoleOperator, r.Operator},
+		{RoleSecurityAdmin, r.SecurityAdmin},
+		{RoleOwner, r.Owner},
 	} {
 		if slices.ContainsFunc(row.groups, func(g string) bool { return g != "" && slices.Contains(groups, g) }) {
 			roles = append(roles, row.role)

@@ -178,8 +178,12 @@ func TestConfigIsChecked(t *testing.T) {
 	r := newRig(t)
 	b := r.open(t, broker.Config{})
 	for _, cfg := range []broker.Config{
-		{Grants: broker.GrantConfig{MaxTTL: -1}}, {Grants: broker.GrantConfig{Skew: time.Hour}}, {Grants: broker.GrantConfig{Needed: 6}},
-		{Approvals: broker.ApprovalConfig{Timeout: 48 * time.Hour}}, {Approvals: broker.ApprovalConfig{Critical: 101}}, {Risk: broker.RiskConfig{HalfLife: 48 * time.Hour}},
+		{Grants: broker.GrantConfig{MaxTTL: -1}},
+		{Grants: broker.GrantConfig{Skew: time.Hour}},
+		{Grants: broker.GrantConfig{Needed: 6}},
+		{Approvals: broker.ApprovalConfig{Timeout: 48 * time.Hour}},
+		{Approvals: broker.ApprovalConfig{Critical: 101}},
+		{Risk: broker.RiskConfig{HalfLife: 48 * time.Hour}},
 	} {
 		if b.Reload(cfg) == nil {
 			t.Errorf("%+v was accepted", cfg)

@@ -114,8 +114,13 @@ func agentShowCommand() *cobra.Command {
 				}
 				var b strings.Builder
 				for _, row := range [][2]string{
-					{"Agent", a.Name}, {"State", agentState(&a)}, {"Owner", a.Owner}, {"Roles", orDash(strings.Join(a.Roles, ", "))},
-					{"Clients", orDash(strings.Join(a.Clients, ", "))}, {"Tools", orDash(strings.Join(a.Tools, ", "))}, {"Ends", in(a.NotAfter)},
+					{"Agent", a.Name},
+					{"State", agentState(&a)},
+					{"Owner", a.Owner},
+					{"Roles", orDash(strings.Join(a.Roles, ", "))},
+					{"Clients", orDash(strings.Join(a.Clients, ", "))},
+					{"Tools", orDash(strings.Join(a.Tools, ", "))},
+					{"Ends", in(a.NotAfter)},
 				} {
 					fmt.Fprintf(&b, "%-9s %s\n", row[0]+":", oneLine(row[1]))
 				}

@@ -44,7 +44,8 @@ func newEnterprise(t *testing.T) *enterpriseWorld {
 		)
 		d.Resources = func() []Resource {
 			return []Resource{
-				{URI: notes, Server: "notes", Tenant: "acme", Scopes: []string{"b", "c", "d"}}, {URI: files, Server: "files"},
+				{URI: notes, Server: "notes", Tenant: "acme", Scopes: []string{"b", "c", "d"}},
+				{URI: files, Server: "files"},
 				{URI: "https://gate.example/mcp/other", Server: "other", Tenant: "globex"},
 			}
 		}

@@ -76,8 +76,14 @@ func readShown(c jose.Claims) (*shown, error) {
 		name string
 		to   *string
 	}{
-		{"iss", &p.Issuer}, {"sub", &p.Subject}, {"tenant", &p.Tenant}, {"client_id", &p.Client}, {"acr", &p.ACR},
-		{"sid", &p.Session}, {"jti", &p.TokenID}, {"purpose", &p.Purpose},
+		{"iss", &p.Issuer},
+		{"sub", &p.Subject},
+		{"tenant", &p.Tenant},
+		{"client_id", &p.Client},
+		{"acr", &p.ACR},
+		{"sid", &p.Session},
+		{"jti", &p.TokenID},
+		{"purpose", &p.Purpose},
 	} {
 		text, err := c.Text(f.name)
 		*f.to = text

@@ -172,8 +172,16 @@ func TestNarrowerCountsCalls(t *testing.T) {
 		have, want []warder.Detail
 		ok         bool
 	}{
-		{nil, nil, true}, {nil, n(1), true}, {n(5), nil, false}, {n(5), n(5), true}, {n(5), n(2, 3), true}, {n(5), n(3, 3), false},
-		{n(5), n(0), false}, {n(5), n(6), false}, {n(0, 1), n(7, 7), true}, {n(2, 3), n(3, 2), true},
+		{nil, nil, true},
+		{nil, n(1), true},
+		{n(5), nil, false},
+		{n(5), n(5), true},
+		{n(5), n(2, 3), true},
+		{n(5), n(3, 3), false},
+		{n(5), n(0), false},
+		{n(5), n(6), false},
+		{n(0, 1), n(7, 7), true},
+		{n(2, 3), n(3, 2), true},
 	} {
 		if got := Narrower(tt.have, tt.want); got != tt.ok {
 			t.Errorf("have %+v, want %+v: %v", tt.have, tt.want, got)

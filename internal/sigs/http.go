@@ -161,8 +161,12 @@ const label = "warder"
 // Sign adds a signature over the components to the message's header, good for lifetime.
 func (s *Signer) Sign(m *Message, components []string, now time.Time, lifetime time.Duration) error {
 	list := item{inner: []item{}, params: []param{
-		{"created", now.Unix()}, {"expires", now.Add(lifetime).Unix()}, {"nonce", rand.Text()},
-		{"alg", s.public.Algorithm}, {"keyid", s.id}, {"tag", Tag},
+		{"created", now.Unix()},
+		{"expires", now.Add(lifetime).Unix()},
+		{"nonce", rand.Text()},
+		{"alg", s.public.Algorithm},
+		{"keyid", s.id},
+		{"tag", Tag},
 	}}
 	for _, c := range components {
 		list.inner = append(list.inner, item{value: c})

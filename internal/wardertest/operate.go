@@ -14,6 +14,7 @@ import (
 
 // The people of a case: one asks, the other decides.
 func asker() broker.Person { return broker.Person{Issuer: "wardertest", Subject: "asker"} }
+
 func operator() broker.Person {
 	return broker.Person{Issuer: "wardertest", Subject: "operator", Groups: []string{"ops"}, Operator: true}
 }

@@ -214,8 +214,10 @@ func TestMaxStale(t *testing.T) {
 func TestDialRules(t *testing.T) {
 	t.Parallel()
 	cfg := Config{LocalIssuer: "http://127.0.0.1:1/issuer", Issuers: []Issuer{
-		{URL: "https://idp.example"}, {URL: "https://keycloak.corp/realms/a", PrivateNetwork: true, JWKS: JWKS{URL: "https://keys.corp/a"}},
-		{URL: "http://localhost:5556/dex"}, {URL: "spiffe://example.org", JWKS: JWKS{File: "a"}},
+		{URL: "https://idp.example"},
+		{URL: "https://keycloak.corp/realms/a", PrivateNetwork: true, JWKS: JWKS{URL: "https://keys.corp/a"}},
+		{URL: "http://localhost:5556/dex"},
+		{URL: "spiffe://example.org", JWKS: JWKS{File: "a"}},
 	}}
 	var got []string
 	for _, r := range cfg.DialRules() {

@@ -150,8 +150,10 @@ func TestIAM01(t *testing.T) {
 			token := with(map[string]any{"sub": "batch", "client_id": "batch", "cnf": map[string]any{"jkt": p.Thumbprint()}})(b)
 			return proved(token, b.prove(p, "POST", filesURI, token, ""))
 		}, passed()},
-		{"pass client with a bearer token where that is accepted", func(c *Config, _ *Deps) { c.Issuers[1].BearerClients = true },
-			func(b *bench) *warder.Exchange { return exchange("Bearer " + with(client)(b)) }, passed()},
+		{
+			"pass client with a bearer token where that is accepted", func(c *Config, _ *Deps) { c.Issuers[1].BearerClients = true },
+			func(b *bench) *warder.Exchange { return exchange("Bearer " + with(client)(b)) }, passed(),
+		},
 		{"deny client with a bearer token", nil, func(b *bench) *warder.Exchange { return exchange("Bearer " + with(client)(b)) }, asItself},
 		{"near_miss client as another provider writes it", nil, func(b *bench) *warder.Exchange {
 			return exchange("Bearer " + with(map[string]any{"sub": "batch@clients", "azp": "batch"})(b))

@@ -143,8 +143,13 @@ func TestCovers(t *testing.T) {
 	agent := &warder.Agent{Tools: []string{"files/read", "mail/*"}}
 	var got []string
 	for _, c := range [][3]string{
-		{"files", "tool", "read"}, {"files", "tool", "write"}, {"files", "resource", "file:///a"}, {"files", "instructions", ""},
-		{"mail", "tool", "send"}, {"mail", "prompt", "x"}, {"chat", "tool", "read"},
+		{"files", "tool", "read"},
+		{"files", "tool", "write"},
+		{"files", "resource", "file:///a"},
+		{"files", "instructions", ""},
+		{"mail", "tool", "send"},
+		{"mail", "prompt", "x"},
+		{"chat", "tool", "read"},
 	} {
 		if Covers(p, c[0], c[1], c[2]) {
 			got = append(got, c[0]+" "+c[1]+" "+c[2])

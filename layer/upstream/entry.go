@@ -276,10 +276,17 @@ func reasonOf(err error) warder.Reason {
 		reason warder.Reason
 	}{
 		{errConsent, "authorization_needed"},
-		{oauth.ErrMixUp, "issuer_mixed_up"}, {oauth.ErrPKCE, "pkce_not_promised"}, {oauth.ErrURL, "url_refused"},
-		{oauth.ErrResource, "resource_mismatch"}, {oauth.ErrNoMetadata, "no_metadata"}, {oauth.ErrMetadata, "metadata_malformed"},
-		{oauth.ErrRegistration, "no_registration"}, {oauth.ErrUnbound, "token_not_bound"}, {oauth.ErrResponse, "response_malformed"},
-		{oauth.ErrState, "state_mismatch"}, {context.DeadlineExceeded, "authorization_server_slow"},
+		{oauth.ErrMixUp, "issuer_mixed_up"},
+		{oauth.ErrPKCE, "pkce_not_promised"},
+		{oauth.ErrURL, "url_refused"},
+		{oauth.ErrResource, "resource_mismatch"},
+		{oauth.ErrNoMetadata, "no_metadata"},
+		{oauth.ErrMetadata, "metadata_malformed"},
+		{oauth.ErrRegistration, "no_registration"},
+		{oauth.ErrUnbound, "token_not_bound"},
+		{oauth.ErrResponse, "response_malformed"},
+		{oauth.ErrState, "state_mismatch"},
+		{context.DeadlineExceeded, "authorization_server_slow"},
 	} {
 		if errors.Is(err, known.err) {
 			return known.reason
