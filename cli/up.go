@@ -161,6 +161,14 @@ func (u *quickStart) prepare(ctx context.Context) error {
 // demoGroup is the endpoint that holds all three samples.
 const demoGroup = "samples"
 
+// byName is a loopback address by name: browsers keep passkeys for names only.
+func byName(address string) string {
+	if port, ok := strings.CutPrefix(address, "127.0.0.1:"); ok {
+		return "localhost:" + port
+	}
+	return address
+}
+
 // write writes the configuration, as a user could have.
 func (u *quickStart) write(s *samples) (string, error) {
 	path := filepath.Join(u.data, "warder.yaml")
@@ -170,9 +178,9 @@ data: %[1]q
 listen:
   - address: %[2]q
 identity:
-  base_url: "http://%[2]s"
+  base_url: "http://%[7]s"
 issuer:
-  url: "http://%[2]s/issuer"
+  url: "http://%[7]s/issuer"
   # Clients log in through a browser; people begin with the one-time link that warder up prints.
   login: {local: {enabled: true}}
   dcr: {mode: open}
@@ -190,7 +198,7 @@ servers:
     sse_url: "http://%[5]s/sse"
 groups:
   - {name: %[6]s, servers: [notes, weather, trickster]}
-`, u.data, u.address, s.self, s.weather, s.trickster, demoGroup)
+`, u.data, u.address, s.self, s.weather, s.trickster, demoGroup, byName(u.address))
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
 	}
