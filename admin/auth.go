@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -26,12 +27,28 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request, o *operation) (*Oper
 		if !a.rates.guess(address) {
 			return nil, tooMany(w)
 		}
+		a.unknown(r, o, address, err)
 		return nil, a.unauthenticated(w, err)
 	}
 	if !a.rates.operator(by.Principal.Key()) {
 		return nil, tooMany(w)
 	}
 	return by, nil
+}
+
+// unknown writes down that somebody came without a good credential, and which control said so.
+func (a *API) unknown(r *http.Request, o *operation, address string, err error) {
+	c := &call{
+		op: o, by: &Operator{Principal: &warder.Principal{Issuer: localIssuer, Subject: "unknown"}, Address: address},
+		path: func(string) string { return "" },
+	}
+	e := a.event(c, nil, codeLogin)
+	if why, ok := errors.AsType[*warder.Error](err); ok && why.Reason != "" {
+		e.Control, e.Reason = why.Control, why.Reason
+	}
+	if err := a.deps.Note(r.Context(), e); err != nil {
+		a.deps.Log.ErrorContext(r.Context(), "record admin operation", slog.String("operation", o.id), slog.Any("error", err))
+	}
 }
 
 func tooMany(w http.ResponseWriter) error {

@@ -23,6 +23,11 @@ func TestAttacks(t *testing.T) {
 		{"proofs", testProofs},
 		{"codes", testCodes},
 		{"delegation", testDelegation},
+		{"admin", testAdmin},
+		{"approvals", testApprovals},
+		{"flood", testFlood},
+		{"grants", testGrants},
+		{"revoked", testRevoked},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, &n) })
 	}

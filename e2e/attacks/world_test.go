@@ -293,7 +293,7 @@ func (w *world) refusals() []warder.Event {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if e.Outcome == warder.OutcomeRefused || e.Outcome == warder.OutcomeFailed {
+		if e.Reason != "" && e.Outcome != warder.OutcomeAllowed {
 			out = append(out, e)
 		}
 	}
