@@ -20,7 +20,8 @@ const (
 
 // A Conn is what is known of the peer before any message is read. Set by proxy.
 type Conn struct {
-	Peer   netip.AddrPort       // network address of the peer; zero for stdio
+	Peer   netip.AddrPort       // network address of the peer; zero for stdio, and if a proxy does not say it
+	Hop    netip.AddrPort       // the trusted proxy that speaks for the peer; zero: the peer connected itself
 	Local  netip.AddrPort       // address the peer reached; zero for stdio
 	TLS    *tls.ConnectionState // nil on plaintext and stdio
 	Method string               // HTTP method; empty for stdio

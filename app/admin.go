@@ -16,7 +16,10 @@ import (
 
 // Admin serves the admin plane with the configuration in force.
 func (a *App) Admin() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.live.Load().operators.ServeHTTP(w, r) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		in := a.live.Load()
+		in.operators.ServeHTTP(w, in.proxies.Request(r))
+	})
 }
 
 // alertTimeout bounds one alert.

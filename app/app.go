@@ -107,7 +107,8 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config) error {
 
 // ServeHTTP serves a request with the configuration in force.
 func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.live.Load().handler.ServeHTTP(w, r)
+	in := a.live.Load()
+	in.handler.ServeHTTP(w, in.proxies.Request(r))
 }
 
 // Stdio serves one endpoint to the client at the other end of a pipe until r ends.

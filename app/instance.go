@@ -13,6 +13,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
+	"github.com/warder-mcp/warder/internal/forwarded"
 	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/internal/telemetry"
 	"github.com/warder-mcp/warder/issuer"
@@ -28,6 +29,7 @@ import (
 type instance struct {
 	cfg       *config.Config
 	digest    string
+	proxies   *forwarded.Proxies // in front of the doors; nil: none are believed
 	chain     *proxy.Chain
 	gate      *proxy.Gate
 	handler   http.Handler
@@ -51,6 +53,9 @@ func (a *App) build(ctx context.Context, cfg *config.Config) (_ *instance, err e
 			err = errors.Join(err, in.close(ctx))
 		}
 	}()
+	if in.proxies, err = cfg.Network.Proxies(); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
 	ends, err := in.endpoints(a)
 	if err != nil {
 		return nil, err

@@ -40,8 +40,13 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 	mode := func(id warder.ControlID) issuer.Mode {
 		return issuer.Mode(cfg.Controls[id].ModeAt(a.opt.Now()).String())
 	}
+	nonces, err := a.issuerNonces(cfg)
+	if err != nil {
+		return nil, err
+	}
 	deps := issuer.Deps{
-		State: s.db.State(), Replays: s.db.Replays(), Box: s.box, Record: s.trail.Append,
+		Nonces: nonces,
+		State:  s.db.State(), Replays: s.db.Replays(), Box: s.box, Record: s.trail.Append,
 		Resources: func() []issuer.Resource { return in.resources },
 		HTTP:      safedial.New(safedial.Config{Allow: trustRules(&cfg.Issuer.Config)}).Client(fetchTimeout),
 		KMS:       safedial.New(safedial.Config{Allow: vaultRules(&cfg.Issuer.Keys.KMS.Vault)}).Client(fetchTimeout),
@@ -53,7 +58,6 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		Mode: mode, Now: a.opt.Now, Log: a.opt.Log,
 	}
 	if cfg.Issuer.Login.Local.Enabled || len(cfg.Issuer.Login.Providers) > 0 {
-		var err error
 		out.pages, err = login.New(cfg.Issuer.Login, login.Deps{
 			State: s.db.State(), Box: s.box, Record: s.trail.Append, Revoke: s.revoke, Approvals: approvals{s.broker.Holds, cfg.Issuer.URL, cfg.Access.Approval.Self},
 			HTTP:     safedial.New(safedial.Config{Allow: cfg.Issuer.Login.Allow()}).Client(fetchTimeout),
@@ -65,7 +69,6 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		}
 		deps.Login, deps.Consent, deps.Session, deps.Page = out.pages, out.pages, out.pages.User, out.pages.Page
 	}
-	var err error
 	own := cfg.Issuer.Config
 	own.Clients = operatorClients(cfg)
 	if out.Issuer, err = issuer.New(ctx, own, deps); err != nil {

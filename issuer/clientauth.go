@@ -264,7 +264,7 @@ func (t ClientTLS) names(leaf *x509.Certificate) bool {
 
 // prove checks the DPoP proof of a request to this server (RFC 9449 section 5). Without one, the caller
 // is bound to no key, unless the server or the client wants it.
-func (is *Issuer) prove(r *http.Request, c *caller) *fault {
+func (is *Issuer) prove(w http.ResponseWriter, r *http.Request, c *caller) *fault {
 	values := r.Header.Values("DPoP")
 	if len(values) == 0 {
 		if is.cfg.RequireDPoP && c.cert == "" || c.client.meta.BoundTokens {
@@ -295,5 +295,10 @@ func (is *Issuer) prove(r *http.Request, c *caller) *fault {
 		return refuse(errProof, "The DPoP proof was used before.").because("proof_replayed", "")
 	}
 	c.proof = proof
+	if is.deps.Nonces != nil {
+		if next := is.deps.Nonces.Renew(proof.Nonce, now); next != "" { // RFC 9449 section 8.2
+			w.Header().Set("DPoP-Nonce", next)
+		}
+	}
 	return nil
 }

@@ -19,7 +19,7 @@ const (
 
 // push is the PAR endpoint: it authenticates the client and judges the request before a browser sees it.
 func (is *Issuer) push(w http.ResponseWriter, r *http.Request) {
-	uri, client, f := is.pushRequest(r)
+	uri, client, f := is.pushRequest(w, r)
 	if f == nil {
 		e := is.event(warder.EventToken, "request_pushed", warder.OutcomeAllowed)
 		e.Principal, e.Peer = &warder.EventPrincipal{Client: client}, is.deps.Peer(r)
@@ -36,7 +36,7 @@ func (is *Issuer) push(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusCreated, map[string]any{"request_uri": uri, "expires_in": int(pushedTTL.Seconds())})
 }
 
-func (is *Issuer) pushRequest(r *http.Request) (uri, client string, f *fault) {
+func (is *Issuer) pushRequest(w http.ResponseWriter, r *http.Request) (uri, client string, f *fault) {
 	p, f := form(r)
 	if f != nil {
 		return "", "", f
@@ -46,7 +46,7 @@ func (is *Issuer) pushRequest(r *http.Request) (uri, client string, f *fault) {
 		return "", p["client_id"], f
 	}
 	client = who.client.ID
-	if f := is.prove(r, who); f != nil {
+	if f := is.prove(w, r, who); f != nil {
 		return "", client, f
 	}
 	if _, nested := p["request_uri"]; nested {

@@ -46,7 +46,7 @@ type tokenAnswer struct {
 
 // token is the token endpoint. What it gives or refuses is recorded before the answer leaves.
 func (is *Issuer) token(w http.ResponseWriter, r *http.Request) {
-	grant, client, out, f := is.exchangeGrant(r)
+	grant, client, out, f := is.exchangeGrant(w, r)
 	if f == nil {
 		answer(w, http.StatusOK, out)
 		return
@@ -59,7 +59,7 @@ func (is *Issuer) token(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchangeGrant turns a grant into a token.
-func (is *Issuer) exchangeGrant(r *http.Request) (grant, client string, out *tokenAnswer, f *fault) {
+func (is *Issuer) exchangeGrant(w http.ResponseWriter, r *http.Request) (grant, client string, out *tokenAnswer, f *fault) {
 	p, f := form(r)
 	if f != nil {
 		return "", "", nil, f
@@ -73,7 +73,7 @@ func (is *Issuer) exchangeGrant(r *http.Request) (grant, client string, out *tok
 		return grant, client, nil, f
 	}
 	client = who.client.ID
-	if f := is.prove(r, who); f != nil {
+	if f := is.prove(w, r, who); f != nil {
 		return grant, client, nil, f
 	}
 	if !who.client.may(grant) {

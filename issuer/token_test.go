@@ -211,6 +211,14 @@ func TestDPoP(t *testing.T) {
 	if r = strict.post("token", redeemForm(code), "DPoP", proof(t, p, "POST", strict.url+"/token", nonce)); r.status != 200 {
 		t.Fatalf("with nonce: %d %s", r.status, r.body)
 	}
+	if next := r.header.Get("DPoP-Nonce"); next != "" {
+		t.Errorf("the nonce of this minute was renewed to %q", next)
+	}
+	strict.clock.move(2 * time.Minute)
+	r = strict.post("token", refreshForm(r.text("refresh_token")), "DPoP", proof(t, p, "POST", strict.url+"/token", nonce))
+	if next := r.header.Get("DPoP-Nonce"); r.status != 200 || next == "" || next == nonce {
+		t.Errorf("two minutes later: %d %s, renewed to %q", r.status, r.body, next)
+	}
 }
 
 func TestPAR(t *testing.T) {

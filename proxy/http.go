@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
-	"github.com/warder-mcp/warder/internal/forwarded"
+	through "github.com/warder-mcp/warder/internal/forwarded"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -34,7 +34,7 @@ func connOf(r *http.Request) warder.Conn {
 		TLS: r.TLS, Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header,
 	}
 	c.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
-	c.Hop, _ = forwarded.Hop(r.Context())
+	c.Hop, _ = through.Hop(r.Context())
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		c.Local = a.AddrPort()
 	}

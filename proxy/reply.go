@@ -100,8 +100,16 @@ func jsonType() []string { return []string{"application/json"} }
 func (p *reply) common(h http.Header) {
 	h["Cache-Control"] = []string{"no-store"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	p.renew(h)
 	if s := p.flowSession(); s != nil && p.x.Request != nil && p.x.Request.Method == wire.MethodInitialize && s.id != "" {
 		h["Mcp-Session-Id"] = []string{s.id}
+	}
+}
+
+// renew hands the caller the nonce of its next proof before the one it has ends (RFC 9449 section 8.2).
+func (p *reply) renew(h http.Header) {
+	if p.x.Nonce != "" && h["Dpop-Nonce"] == nil {
+		h["Dpop-Nonce"] = []string{p.x.Nonce}
 	}
 }
 
@@ -213,6 +221,7 @@ func (p *reply) keepAlive() {
 func (p *reply) accepted() {
 	if !p.written {
 		p.written = true
+		p.renew(p.w.Header())
 		p.w.WriteHeader(http.StatusAccepted)
 	}
 }

@@ -53,6 +53,7 @@ type Proof struct {
 	Issued     time.Time // iat
 	Until      time.Time // from then on the proof is too old for anybody: how long its id must be remembered
 	Content    string    // content_digest, empty if it states none
+	Nonce      string    // nonce; empty unless the rule asks for one
 }
 
 // ProofAlgorithms lists the signature algorithms of proofs: asymmetric ones only (RFC 9449 section 4.2).
@@ -128,13 +129,15 @@ func (r *ProofRule) claims(c Claims) (*Proof, error) {
 	if r.Content != nil && content != ContentDigest(*r.Content) {
 		return nil, ErrProofContent
 	}
+	p := &Proof{ID: id, Issued: issued, Until: issued.Add(window + time.Second), Content: content}
 	if r.Nonces != nil {
 		nonce, err := c.Text("nonce")
 		if err != nil || r.Nonces.Check(nonce, r.Now) != nil {
 			return nil, ErrProofNonce
 		}
+		p.Nonce = nonce
 	}
-	return &Proof{ID: id, Issued: issued, Until: issued.Add(window + time.Second), Content: content}, nil
+	return p, nil
 }
 
 // token compares ath, which binds the proof to one access token (RFC 9449 section 4.2).

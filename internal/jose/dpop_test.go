@@ -407,6 +407,22 @@ func TestNonces(t *testing.T) {
 			t.Errorf("%s: %v, want ok = %v", tt.name, err, tt.ok)
 		}
 	}
+	for _, tt := range []struct {
+		name string
+		at   time.Time
+		want string
+	}{
+		{"in its minute", now.Add(29 * time.Second), ""},
+		{"in the next minute", now.Add(30 * time.Second), rotated.Make(now.Add(time.Minute))},
+		{"a replica whose clock is behind", now.Add(-time.Minute), ""},
+	} {
+		if got := rotated.Renew(n, tt.at); got != tt.want {
+			t.Errorf("renewed %s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if got := before.Renew("", now); got != n {
+		t.Errorf("renewed without one: %q, want %q", got, n)
+	}
 	if rotated.Make(now) == n || after.Make(now) != rotated.Make(now) {
 		t.Error("the first key does not make the nonces")
 	}

@@ -68,6 +68,19 @@ func (n *Nonces) Check(nonce string, now time.Time) error {
 	return ErrProofNonce
 }
 
+// Renew returns the nonce of this minute for whoever showed the given one, which was accepted: before its
+// time is over, so that nobody has to be refused to learn the next (RFC 9449 section 8.2). It returns
+// nothing to those who have the nonce of this minute.
+func (n *Nonces) Renew(nonce string, now time.Time) string {
+	var head [9]byte
+	if len(nonce) >= 12 {
+		if _, err := base64.RawURLEncoding.Decode(head[:], []byte(nonce[:12])); err == nil && int64(binary.BigEndian.Uint64(head[:8])) >= step(now) {
+			return ""
+		}
+	}
+	return n.Make(now)
+}
+
 func step(now time.Time) int64 { return now.Unix() / int64(nonceStep/time.Second) }
 
 func tag(key []byte, minute uint64) [nonceSize]byte {

@@ -142,6 +142,9 @@ func (c *senderConstraint) proof(ctx context.Context, x *warder.Exchange, p *war
 	if !fresh {
 		return c.refuse(x, "invalid_dpop_proof", "proof_replayed", "the proof was used before"), nil
 	}
+	if c.nonces != nil {
+		x.Nonce = c.nonces.Renew(proof.Nonce, now)
+	}
 	return warder.Continue(), nil
 }
 

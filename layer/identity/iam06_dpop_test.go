@@ -318,13 +318,30 @@ func TestNonce(t *testing.T) {
 	if got := b.connect(proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))); got.Verdict != warder.Pass {
 		t.Errorf("with the nonce: %+v", got)
 	}
+	x := proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))
+	if b.connect(x); x.Nonce != "" {
+		t.Errorf("in its minute the nonce was renewed: %q", x.Nonce)
+	}
+	b.clock.advance(2 * time.Minute)
+	x = proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))
+	if got := b.connect(x); got.Verdict != warder.Pass || x.Nonce == "" || x.Nonce == d.Ask.Nonce {
+		t.Errorf("two minutes later: %+v, renewed to %q", got, x.Nonce)
+	}
+	next := x.Nonce
+	x = proved(token, b.prove(p, "POST", filesURI, token, ""))
+	if got := b.connect(x); got.Verdict == warder.Pass || x.Nonce != "" {
+		t.Errorf("a refused proof got %q beside the challenge", x.Nonce)
+	}
 	replica := newBench(t, func(c *Config, dd *Deps) { change(c, dd); dd.Keys[otherIDP] = static(t, keysOfSigner(b.signer)) })
 	if got := replica.connect(proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))); got.Verdict != warder.Pass {
 		t.Errorf("at another replica: %+v", got)
 	}
-	b.clock.advance(5 * time.Minute)
+	b.clock.advance(3 * time.Minute)
 	if got := b.connect(proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))); got.Reason != "proof_nonce" {
 		t.Errorf("five minutes later: %+v, want proof_nonce", got)
+	}
+	if got := b.connect(proved(token, b.prove(p, "POST", filesURI, token, next))); got.Verdict != warder.Pass {
+		t.Errorf("with the second nonce, five minutes later: %+v", got)
 	}
 	stranger := newBench(t, func(c *Config, dd *Deps) { c.DPoP.Nonce = true; dd.Keys[otherIDP] = static(t, keysOfSigner(b.signer)) })
 	if got := stranger.connect(proved(token, b.prove(p, "POST", filesURI, token, d.Ask.Nonce))); got.Reason != "proof_nonce" {

@@ -12,7 +12,12 @@
 // no connection and pass.
 package network
 
-import "github.com/warder-mcp/warder"
+import (
+	"fmt"
+
+	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/forwarded"
+)
 
 // Config is the section "network" of the configuration. The zero value is the strict one.
 type Config struct {
@@ -20,6 +25,23 @@ type Config struct {
 	AllowedOrigins    []string `yaml:"allowed_origins"`    // web origins that may call, compared exactly: "https://console.example.com"; the origin of an allowed Host itself is always allowed
 	AllowTLS12        bool     `yaml:"allow_tls12"`        // also accept TLS 1.2, with strong suites only
 	InsecurePlaintext bool     `yaml:"insecure_plaintext"` // accept plaintext from other machines, such as a proxy that ends TLS; weakens NET-05
+	TrustedProxies    []string `yaml:"trusted_proxies"`    // networks or addresses of reverse proxies that are believed whose requests they pass on: "10.0.0.0/24"; none by default, and nobody else's headers are read
+	ProxyHeader       string   `yaml:"proxy_header"`       // header in which they say it: x_forwarded_for (X-Forwarded-For) or forwarded (RFC 7239); empty: x_forwarded_for. The other is ignored
+}
+
+// Proxies are the reverse proxies that are believed; nil if there are none.
+func (c Config) Proxies() (*forwarded.Proxies, error) {
+	p, err := forwarded.New(c.TrustedProxies, c.ProxyHeader)
+	if err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
+	}
+	return p, nil
+}
+
+// Validate reports what makes no sense in the section.
+func (c Config) Validate() error {
+	_, err := c.Proxies()
+	return err
 }
 
 // New builds the layer. An entry of the lists that is not a host or an origin is an error.

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"crypto/tls"
+	"net/netip"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/tlsconf"
@@ -30,7 +31,7 @@ func (p *posture) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 	case s == nil && (p.plaintext || overLoopback(&x.Conn)):
 		return warder.Continue(), nil
 	case s == nil:
-		return refuse("tls_required", "plaintext from "+x.Conn.Peer.Addr().String()), nil
+		return refuse("tls_required", "plaintext from "+connected(&x.Conn).String()), nil
 	case !s.HandshakeComplete:
 		return refuse("tls_incomplete", "handshake not complete"), nil
 	case s.Version >= tls.VersionTLS13:
@@ -48,7 +49,15 @@ func refuse(reason warder.Reason, detail string) warder.Decision {
 	return warder.Refuse(warder.CodeDenied, reason, detail).Tell("The connection is not protected as this gateway requires.")
 }
 
+// connected is the other end of the connection: the peer, or the proxy that speaks for it.
+func connected(c *warder.Conn) netip.Addr {
+	if c.Hop.IsValid() {
+		return c.Hop.Addr()
+	}
+	return c.Peer.Addr()
+}
+
 // overLoopback reports whether the bytes never leave the machine: both ends are loopback addresses.
 func overLoopback(c *warder.Conn) bool {
-	return c.Peer.Addr().Unmap().IsLoopback() && c.Local.Addr().Unmap().IsLoopback()
+	return connected(c).Unmap().IsLoopback() && c.Local.Addr().Unmap().IsLoopback()
 }

@@ -2,6 +2,7 @@ package network
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"testing"
 
 	"github.com/warder-mcp/warder"
@@ -41,6 +42,17 @@ func TestNET05(t *testing.T) {
 			x := overTCP(tt.peer, tt.local)
 			x.Conn.TLS = tt.tls
 			check(t, &tt.cfg, x, warder.CodeDenied, tt.want)
+		})
+	}
+	for name, hop := range map[string]string{"pass/a proxy on this machine speaks for another": near, "deny/a proxy elsewhere speaks for this machine": far} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, want := overTCP(far, gate), warder.Reason("")
+			if hop == far {
+				x, want = overTCP(near, gate), "tls_required"
+			}
+			x.Conn.Hop = netip.MustParseAddrPort(hop)
+			check(t, &posture{}, x, map[bool]warder.Code{true: warder.CodeDenied}[want != ""], want)
 		})
 	}
 	t.Run("pass/stdio has no connection", func(t *testing.T) {
