@@ -62,7 +62,7 @@ func words(page string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(text)), " ")
 }
 
-// go_ follows the way from an address until the browser is sent to one that begins with end, whose query
+// walk follows the way from an address until the browser is sent to one that begins with end, whose query
 // it returns; with an empty end until a page offers no form.
 func (p *person) walk(ctx context.Context, start, end string) (url.Values, string, error) {
 	method, address, form := http.MethodGet, start, url.Values(nil)
@@ -171,6 +171,9 @@ func (p *person) choose(page string) (action string, values url.Values, found bo
 			if name != "" {
 				values.Set(name, value)
 			}
+		}
+		if attrs["id"] == "op.logoutForm" { // oidc-provider has its buttons beside the form
+			values.Set("logout", "yes")
 		}
 		if mine {
 			return attrs["action"], values, true

@@ -96,6 +96,7 @@ func (h *holder) bound(t *testing.T, address, token string) http.Header {
 // A plain client speaks OAuth by hand.
 type plain struct {
 	id       string
+	secret   string         // for HTTP Basic; empty: public
 	metadata map[string]any // of the authorization server
 	walk     walker
 	key      *holder    // binds its tokens; nil: none
@@ -155,7 +156,12 @@ func (c *plain) try(ctx context.Context, t *testing.T, resource string) (map[str
 	if resource != "" {
 		ask.Set("resource", resource)
 	}
-	status, m := form(ctx, t, at("token_endpoint"), ask, c.header(t, at("token_endpoint")))
+	header := c.header(t, at("token_endpoint"))
+	if c.secret != "" {
+		ask.Del("client_id")
+		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(c.id+":"+c.secret)))
+	}
+	status, m := form(ctx, t, at("token_endpoint"), ask, header)
 	if status != http.StatusOK {
 		return nil, fmt.Errorf("token: status %d, %v", status, m)
 	}

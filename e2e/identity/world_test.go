@@ -93,6 +93,16 @@ type setup struct {
 
 const everybody = `@id("people") permit (principal in Warder::Group::"people", action, resource);`
 
+// patient lets tests try what is refused, from one address and as fast as they can.
+const patient = `gateway:
+  loops: {failures: 10000, repeats: 10000, changing: 10000}
+  rates:
+    principal: {per_second: 10000, burst: 10000}
+    client: {per_second: 10000, burst: 10000}
+    server: {per_second: 10000, burst: 10000}
+    tool: {per_second: 10000, burst: 10000}
+`
+
 // A gate is a running gateway.
 type gate struct {
 	site
@@ -124,7 +134,7 @@ func (s site) open(t *testing.T, set setup) *gate {
 	if !set.foreign {
 		fmt.Fprintf(&b, "issuer:\n  url: %q\n  limits: {register: 600, per_address: 6000}\n%s", s.issuer(), indent(set.issuer, "  "))
 	}
-	b.WriteString("gateway: {loops: {failures: 1000, repeats: 1000}}\n") // tests try what is refused, from one address
+	b.WriteString(patient)
 	fmt.Fprintf(&b, "tools: {trust: first_use}\naccess:\n  grants: {require: []}\n%s", indent(set.access, "  "))
 	fmt.Fprintf(&b, "  inline: |\n%s%s", indent(set.policies, "    "), set.rest)
 	b.WriteString("\nservers:\n")

@@ -41,13 +41,14 @@ type DexClient struct {
 	Redirects  []string
 }
 
-// dexUser is the only user of [Dex]; the hash is that of the password "password".
+// dexUser is the only user of [Dex], in the group engineers; the hash is that of the password "password".
 const dexUser = `enablePasswordDB: true
 staticPasswords:
   - email: "ana@example.test"
     hash: "$2a$10$QD5iqxx8EZirZFuU4iOQL./rKKv.jVpeDSKvqj3G1VTuj8gwDw4QS"
     username: "ana"
     userID: "08a8684b-db88-4b73-90a9-3cd1661f5466"
+    groups: ["engineers"]
 `
 
 // Dex starts dex with the user ana@example.test, whose password is "password". It knows no RFC 8707: the
