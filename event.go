@@ -23,6 +23,7 @@ const (
 	EventAgent      EventType = "agent"      // an agent was registered, changed or disabled
 	EventAdmin      EventType = "admin"      // an operator did something else, break-glass included
 	EventCredential EventType = "credential" // a credential for a server was obtained, renewed or refused
+	EventEgress     EventType = "egress"     // a connection that Warder was to open was refused
 )
 
 // An Event is one entry of the audit trail. Values that came from a client or a server are hashed,
@@ -46,7 +47,7 @@ type Event struct {
 	Digest    string          `json:"digest,omitempty"` // of the approved definition, hex
 	Effect    string          `json:"effect,omitempty"` //
 
-	Circumstances *Circumstances `json:"circumstances,omitempty"` // what policy was told besides; nil if it was not asked
+	Circumstances *Circumstances `json:"circumstances,omitempty"` // what policy was told besides; nil if it was not asked and the caller had no risk
 	Obligations   []Obligation   `json:"obligations,omitempty"`   // what an allowed call needed besides
 	Approval      string         `json:"approval,omitempty"`      // id of the person's approval that was used
 

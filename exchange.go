@@ -119,7 +119,6 @@ type Surroundings struct {
 	Country string // of the caller's address
 	Posture string // of the caller's device or workload
 	Purpose string // as the credential states it, or the caller declared it
-	Risk    int    // 0 to 100
 	Trust   int    // 0 to 100
 	Grant   *Grant // found for the call; unlike Exchange.Grant it stays when the call needs none
 }

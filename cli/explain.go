@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,9 +22,10 @@ func explainCommand() *cobra.Command {
 		Use:   "explain EXCHANGE",
 		Short: "Explain how an exchange was decided, by which rules, and what would change it",
 		Long: "Explain reads the audit trail: what was asked, which controls ran and what each said. It then puts the\n" +
-			"question to the policies of the configuration once more, names every policy that had a say, and\n" +
-			"searches for single changes that turn the decision around. With --groups and --scopes it\n" +
-			"judges as if the principal had those. Arguments are known only when record.capture is on.",
+			"question to the policies of the configuration once more, with the place, posture, risk, purpose, grant,\n" +
+			"agent and login that policy saw then, names every policy that had a say, and searches for single\n" +
+			"changes that turn the decision around or change what the call still needs. With --groups and --scopes\n" +
+			"it judges as if the principal had those. Arguments are known only when record.capture is on.",
 		Example: "  warder explain 01KATZ3V9FQ2M8\n  warder explain 01KATZ3V9FQ2M8 --groups people",
 		GroupID: "look",
 		Args:    cobra.ExactArgs(1),
@@ -102,14 +104,17 @@ func askAgain(ctx context.Context, at located, trail *record.Reader, e *warder.E
 		return nil, "", errors.Join(err, done())
 	}
 	why, err := j.ask(ctx, e, body)
-	note := ""
+	notes := []string{}
 	if body == nil {
-		note = "asked without arguments: they were not recorded"
+		notes = append(notes, "asked without arguments: they were not recorded")
+	}
+	if missing := j.witness.incomplete(); missing != "" {
+		notes = append(notes, missing)
 	}
 	if err := errors.Join(err, done()); err != nil {
 		return nil, "", fmt.Errorf("ask policy: %w", err)
 	}
-	return &why, note, nil
+	return &why, strings.Join(notes, "; "), nil
 }
 
 func (x *explained) print(p *printer) error {
@@ -132,6 +137,7 @@ func (x *explained) print(p *printer) error {
 	line("Definition", e.Digest)
 	line("Effect", e.Effect)
 	line("Config", e.ConfigDigest)
+	line("With", circumstancesText(e))
 	line("Outcome", verdict{string(e.Outcome), string(e.Control), string(e.Code), string(e.Reason)}.String())
 	line("Detail", e.Detail)
 	if e.Control != "" {
@@ -146,6 +152,52 @@ func (x *explained) print(p *printer) error {
 		return err
 	}
 	return errors.Join(x.printSteps(p), x.printPolicy(p))
+}
+
+// circumstancesText says what policy was told besides caller and message.
+func circumstancesText(e *warder.Event) string {
+	var words []string
+	add := func(name, value string) {
+		if value != "" {
+			words = append(words, name+" "+value)
+		}
+	}
+	if p := e.Principal; p != nil {
+		add("transport", p.Transport)
+		if p.Bound {
+			words = append(words, "bound to a key")
+		}
+		add("acr", p.ACR)
+		if !p.AuthTime.IsZero() {
+			add("logged in", p.AuthTime.UTC().Format(time.RFC3339))
+		}
+	}
+	if c := e.Circumstances; c != nil {
+		add("zone", c.Zone)
+		add("country", c.Country)
+		add("posture", c.Posture)
+		add("purpose", c.Purpose)
+		if c.Risk > 0 {
+			add("risk", strconv.Itoa(c.Risk))
+		}
+		if c.Grant != nil {
+			add("grant", c.Grant.ID)
+		}
+		if c.Agent != nil {
+			add("agent", c.Agent.Name)
+		}
+	}
+	add("approval", e.Approval)
+	return strings.Join(words, ", ")
+}
+
+// needsText lists obligations, such as "approval group:ops".
+func needsText(list []warder.Obligation) string {
+	words := make([]string, len(list))
+	for i, o := range list {
+		words[i] = strings.TrimSpace(string(o.Kind) + " " + o.Value)
+	}
+	return strings.Join(words, ", ")
 }
 
 func (x *explained) printSteps(p *printer) error {
@@ -185,14 +237,22 @@ func (x *explained) printPolicy(p *printer) error {
 			return err
 		}
 	}
+	if len(x.Policy.Needs) > 0 {
+		if err := p.text("Such a call needs besides: %s", oneLine(needsText(x.Policy.Needs))); err != nil {
+			return err
+		}
+	}
 	if len(x.Policy.Flips) == 0 {
 		return p.text("No single change of an attribute turns this around.")
 	}
-	g := &grid{header: []string{"WITH THIS CHANGE", "POLICY", "BY"}}
+	g := &grid{header: []string{"WITH THIS CHANGE", "POLICY", "BY", "NEEDS"}}
 	for _, f := range x.Policy.Flips {
-		g.add(f.Change, map[bool]string{true: "allows", false: "denies"}[f.Allow], orDash(strings.Join(f.Policies, ", ")))
+		g.add(f.Change, map[bool]string{true: "allows", false: "denies"}[f.Allow], orDash(strings.Join(f.Policies, ", ")), orDash(needsText(f.Needs)))
 	}
-	return p.table(g)
+	if err := p.table(g); err != nil || x.Policy.Complete {
+		return err
+	}
+	return p.text("The search stopped at its bound; there may be more.")
 }
 
 // sentence ends the one before, and adds a note if there is one.

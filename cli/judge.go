@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +25,9 @@ import (
 
 // A judge decides about recorded exchanges once more, by the layers that judge a message for what it
 // is: tools, input, access. Nothing is forwarded and nothing is recorded. The definitions are those of
-// the registry; no server is asked.
+// the registry; no server is asked. What the gateway knew at the time is told by the record.
 type judge struct {
+	witness  witness
 	cfg      *config.Config
 	registry *registry.Registry
 	policies *cedar.Engine
@@ -51,7 +53,7 @@ func newJudge(cfg *config.Config, reg *registry.Registry, groups, scopes []strin
 	if j.policies, err = cedar.Load(cfg.Access); err != nil {
 		return nil, fail(exitConfig, "", fmt.Errorf("policies: %w", err))
 	}
-	deps := access.Deps{Authorizer: j.policies}
+	deps := j.witness.deps(j.policies, cfg.Identity.MetadataURL)
 	visibility, err := access.NewVisibility(deps)
 	if err != nil {
 		return nil, err
@@ -98,29 +100,21 @@ func (j *judge) exchange(e *warder.Event, body []byte) (*warder.Exchange, error)
 	if err != nil {
 		return nil, fmt.Errorf("decode the recorded message: %w", err)
 	}
+	j.witness.e = e
+	c := j.witness.circumstances()
 	x := &warder.Exchange{
 		ID: e.Exchange, Received: e.Time, Door: e.Door, Revision: e.Revision, Endpoint: e.Endpoint,
-		Inbound: m, Request: m, Server: j.servers[e.Server], Principal: j.principal(e),
+		Conn:    warder.Conn{Peer: j.witness.peer()},
+		Inbound: m, Request: m, Server: j.servers[e.Server], Principal: j.witness.principal(j.groups, j.scopes),
+		Labels: c.Labels, Purpose: c.Purpose,
 	}
 	return x, nil
 }
 
-func (j *judge) principal(e *warder.Event) *warder.Principal {
-	p := &warder.Principal{Groups: j.groups, Scopes: j.scopes, Transport: "bearer"}
-	if e.Door == warder.DoorStdio {
-		p.Transport = "stdio"
-	}
-	if e.Principal != nil {
-		p.Issuer, p.Subject, p.Tenant = e.Principal.Issuer, e.Principal.Subject, e.Principal.Tenant
-		p.Client, p.Agent, p.TokenID = e.Principal.Client, e.Principal.Agent, e.Principal.TokenID
-		if j.groups == nil {
-			p.Groups = e.Principal.Groups
-		}
-		if j.scopes == nil {
-			p.Scopes = e.Principal.Scopes
-		}
-	}
-	return p
+// judges reports whether an exchange ended where this judge has a say: it was allowed, or refused by one of
+// the controls that are asked again.
+func (j *judge) judges(e *warder.Event) bool {
+	return e.Outcome != warder.OutcomeRefused || slices.Contains(j.chain.Controls(warder.PhaseRequest), e.Control)
 }
 
 // again decides once more about a recorded exchange.
@@ -165,9 +159,19 @@ func (v verdict) String() string {
 // ask puts the question of a recorded exchange to the policies. The arguments are those of the body,
 // if it was kept.
 func (j *judge) ask(ctx context.Context, e *warder.Event, body []byte) (access.Explanation, error) {
+	j.witness.e = e
+	moment, err := access.MomentOf(j.cfg.Access.Hours, e.Time)
+	if err != nil {
+		return access.Explanation{}, err
+	}
+	c := j.witness.circumstances()
 	r := &access.Request{
-		Principal: j.principal(e), Action: e.Method,
-		Context: access.Context{Door: e.Door, Revision: e.Revision, Endpoint: e.Endpoint, Now: e.Time, Decisions: e.Decisions},
+		Principal: j.witness.principal(j.groups, j.scopes), Action: e.Method,
+		Context: access.Context{
+			Door: e.Door, Revision: e.Revision, Endpoint: e.Endpoint, Now: e.Time, Decisions: j.witness.decisions(), Labels: c.Labels,
+			Zone: c.Zone, Country: c.Country, Posture: c.Posture, Purpose: c.Purpose, Risk: c.Risk, Trust: c.Trust,
+			Hours: moment.Hours, Hour: moment.Hour, Weekday: moment.Weekday, Grant: j.witness.grant(), Agent: j.witness.agent(),
+		},
 	}
 	server := j.servers[e.Server]
 	switch {

@@ -56,6 +56,7 @@ type casePrincipal struct {
 	Scopes    []string `yaml:"scopes"`    //
 	ACR       string   `yaml:"acr"`       //
 	AMR       []string `yaml:"amr"`       //
+	AuthTime  string   `yaml:"auth_time"` // when the person logged in, RFC 3339
 	Transport string   `yaml:"transport"` // default bearer
 	Bound     bool     `yaml:"bound"`     // the credential is bound to a key
 }
@@ -148,8 +149,15 @@ func (a *asker) request(c *policyCase) (*access.Request, error) {
 	if p.Bound {
 		r.Principal.Binding = "bound"
 	}
+	if p.AuthTime != "" {
+		at, err := time.Parse(time.RFC3339, p.AuthTime)
+		if err != nil {
+			return nil, fmt.Errorf("case %q: principal.auth_time: %w", c.Name, err)
+		}
+		r.Principal.AuthTime = at
+	}
 	var err error
-	if r.Context, err = c.Context.circumstances(c.Server); err != nil {
+	if r.Context, err = c.Context.circumstances(c.Server, a.cfg.Access.Hours); err != nil {
 		return nil, fmt.Errorf("case %q: %w", c.Name, err)
 	}
 	server := a.server(c.Server)
@@ -384,9 +392,9 @@ type caseContext struct {
 	Findings []caseFinding `yaml:"findings"` // what detectors found
 	Zone     string        `yaml:"zone"`     //
 	Country  string        `yaml:"country"`  //
-	Hours    []string      `yaml:"hours"`    // times of the week that it is
-	Hour     int           `yaml:"hour"`     // local hour, 0 to 23
-	Weekday  string        `yaml:"weekday"`  // mon to sun
+	Hours    []string      `yaml:"hours"`    // times of the week that it is; default: those of now
+	Hour     *int          `yaml:"hour"`     // local hour, 0 to 23; default: that of now
+	Weekday  string        `yaml:"weekday"`  // mon to sun; default: that of now
 	Posture  string        `yaml:"posture"`  // compliant, not_compliant or stale
 	Risk     int           `yaml:"risk"`     // 0 to 100
 	Trust    int           `yaml:"trust"`    // of the tool, 0 to 100
@@ -409,7 +417,7 @@ type caseAgent struct {
 }
 
 // circumstances makes the context of the question.
-func (c *caseContext) circumstances(server string) (access.Context, error) {
+func (c *caseContext) circumstances(server string, hours access.HoursConfig) (access.Context, error) {
 	now := time.Now()
 	if c.Now != "" {
 		var err error
@@ -417,10 +425,20 @@ func (c *caseContext) circumstances(server string) (access.Context, error) {
 			return access.Context{}, fmt.Errorf("context.now: %w", err)
 		}
 	}
+	moment, err := access.MomentOf(hours, now)
+	if err != nil {
+		return access.Context{}, err
+	}
+	if c.Hours != nil {
+		moment.Hours = c.Hours
+	}
+	if c.Hour != nil {
+		moment.Hour = *c.Hour
+	}
 	out := access.Context{
 		Door: warder.Door(orElse(c.Door, string(warder.DoorHTTP))), Revision: warder.Revision(orElse(c.Revision, string(warder.Revision20260728))),
 		Endpoint: orElse(c.Endpoint, server), Now: now, Labels: c.Labels,
-		Zone: c.Zone, Country: c.Country, Hours: c.Hours, Hour: c.Hour, Weekday: c.Weekday, Posture: c.Posture,
+		Zone: c.Zone, Country: c.Country, Hours: moment.Hours, Hour: moment.Hour, Weekday: orElse(c.Weekday, moment.Weekday), Posture: c.Posture,
 		Risk: c.Risk, Trust: c.Trust, Purpose: c.Purpose,
 	}
 	if c.Grant != "" {

@@ -21,7 +21,15 @@ func replayCommand() *cobra.Command {
 		Short: "Judge recorded exchanges by another configuration: what would change?",
 		Long: "Replay takes the exchanges whose messages were kept (record.capture), judges each by the layers tools,\n" +
 			"input and access of another configuration, and lists those that would end otherwise. Nothing is sent\n" +
-			"to a server. Transport, tokens and rates are not judged again; definitions are those last seen.\n\n" +
+			"to a server, and nobody is asked.\n\n" +
+			"Of the other configuration come policies, zones, countries, hours, purposes, effects that need a grant or\n" +
+			"an approval, and the thresholds of risk. Of the record come the message, its time and the address it\n" +
+			"came from, the caller's login, groups and scopes, registered agent, posture, risk, purpose, the grant\n" +
+			"that was found, the approval that was used, and what had been revoked: the grants, approvals and\n" +
+			"revocations of now have no say. A call that would need an approval nobody gave then counts as refused.\n" +
+			"Definitions are those last seen. What other controls refused (transport, tokens, scopes, rates) is not\n" +
+			"judged again, but counted. Records of versions that did not keep what policy saw are judged without it\n" +
+			"and counted, too.\n\n" +
 			"Exit code 5 means that something that was allowed would be refused.",
 		Example: "  warder replay --with new.yaml --since 24h",
 		GroupID: "look",
@@ -83,13 +91,16 @@ type replayed struct {
 	What     string    `json:"what"`
 	Was      verdict   `json:"was"`
 	Would    verdict   `json:"would"`
-	Change   string    `json:"change"` // same, stricter, looser, other
+	Change   string    `json:"change"`         // same, stricter, looser, other
+	Note     string    `json:"note,omitempty"` // what the record does not know
 }
 
 // A result is what replay found.
 type result struct {
 	Judged    int        `json:"judged"`
-	Unknown   int        `json:"unknown"` // exchanges whose message was not kept
+	Unknown   int        `json:"unknown"`   // exchanges whose message was not kept
+	Elsewhere int        `json:"elsewhere"` // exchanges refused by controls that are not asked again
+	Older     int        `json:"older"`     // judged without what policy saw, which their records do not know
 	Stricter  int        `json:"stricter"`
 	Looser    int        `json:"looser"`
 	Other     int        `json:"other"`
@@ -110,18 +121,25 @@ func replay(ctx context.Context, j *judge, trail *record.Reader, since time.Time
 			r.Unknown++
 			continue
 		}
+		if !j.judges(&e) {
+			r.Elsewhere++
+			continue
+		}
 		would, err := j.again(ctx, &e, body)
 		if err != nil {
 			return r, fmt.Errorf("exchange %s: %w", e.Exchange, err)
 		}
-		r.add(&e, would)
+		r.add(&e, would, j.witness.incomplete())
 	}
 	return r, nil
 }
 
-func (r *result) add(e *warder.Event, would verdict) {
+func (r *result) add(e *warder.Event, would verdict, note string) {
 	was := verdict{string(e.Outcome), string(e.Control), string(e.Code), string(e.Reason)}
-	x := replayed{Exchange: e.Exchange, Time: e.Time, Server: e.Server, What: e.Method, Was: was, Would: would, Change: "same"}
+	x := replayed{Exchange: e.Exchange, Time: e.Time, Server: e.Server, What: e.Method, Was: was, Would: would, Change: "same", Note: note}
+	if e.Principal != nil && e.Principal.Transport == "" {
+		r.Older++
+	}
 	if e.Principal != nil {
 		x.Subject = e.Principal.Subject
 	}
@@ -174,9 +192,14 @@ func (r *result) print(p *printer, all bool) error {
 			return err
 		}
 	}
-	if err := p.text("%s judged: %d stricter, %d looser, %d refused otherwise, %d as before; %d not kept",
-		counted(r.Judged, "exchange"), r.Stricter, r.Looser, r.Other, r.Judged-r.Stricter-r.Looser-r.Other, r.Unknown); err != nil {
+	if err := p.text("%s judged: %d stricter, %d looser, %d refused otherwise, %d as before; %d not kept, %d refused elsewhere",
+		counted(r.Judged, "exchange"), r.Stricter, r.Looser, r.Other, r.Judged-r.Stricter-r.Looser-r.Other, r.Unknown, r.Elsewhere); err != nil {
 		return err
+	}
+	if r.Older > 0 {
+		if err := p.text("%s of an older version: place, posture, risk, purpose, grant and login were not known", counted(r.Older, "record")); err != nil {
+			return err
+		}
 	}
 	return verdict
 }

@@ -33,7 +33,7 @@ func (e *everyMessage) Intercept(ctx context.Context, x *warder.Exchange) (warde
 	r := e.ask(x)
 	c := &r.Context
 	x.Around = warder.Surroundings{
-		Asked: true, Zone: c.Zone, Country: c.Country, Posture: c.Posture, Purpose: c.Purpose, Risk: c.Risk, Trust: c.Trust, Grant: c.Grant,
+		Asked: true, Zone: c.Zone, Country: c.Country, Posture: c.Posture, Purpose: c.Purpose, Trust: c.Trust, Grant: c.Grant,
 	}
 	d, err := e.deps.Authorizer.Authorize(ctx, r)
 	if err != nil {

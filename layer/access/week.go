@@ -126,3 +126,20 @@ func (w *week) at(now time.Time) *moment {
 	w.minute.Store(m)
 	return m
 }
+
+// A Moment is what policy is told of a time: which configured windows are open, and the local hour and day.
+type Moment struct {
+	Hours   []string
+	Hour    int
+	Weekday string
+}
+
+// MomentOf is the moment of a time by a configuration.
+func MomentOf(cfg HoursConfig, t time.Time) (Moment, error) {
+	w, err := newWeek(cfg)
+	if err != nil {
+		return Moment{}, fmt.Errorf("hours: %w", err)
+	}
+	m := w.at(t)
+	return Moment{Hours: m.open, Hour: m.hour, Weekday: m.weekday}, nil
+}

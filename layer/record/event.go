@@ -3,6 +3,7 @@ package record
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"math"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -100,12 +101,13 @@ func conclude(e *warder.Event, x *warder.Exchange) {
 // witness fills what policy was told, so that it can be asked again: nothing that names a device or a key.
 func witness(e *warder.Event, x *warder.Exchange) {
 	e.Obligations, e.Approval = x.Obligations, x.Approval
-	if !x.Around.Asked {
+	if !x.Around.Asked && x.Risk == 0 {
 		return
 	}
 	a := &x.Around
 	c := &warder.Circumstances{
-		Zone: a.Zone, Country: a.Country, Posture: a.Posture, Purpose: clean(a.Purpose, maxTarget), Risk: a.Risk, Trust: a.Trust,
+		Zone: a.Zone, Country: a.Country, Posture: a.Posture, Purpose: clean(a.Purpose, maxTarget), Trust: a.Trust,
+		Risk:   int(math.Ceil(x.Risk)),
 		Labels: x.Labels,
 	}
 	if g := a.Grant; g != nil {

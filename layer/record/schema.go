@@ -49,6 +49,7 @@ func Types() [][2]string {
 		{string(warder.EventAgent), "an agent was registered, changed or disabled"},
 		{string(warder.EventAdmin), "an operator did something else, break-glass included"},
 		{string(warder.EventCredential), "a credential for a server was obtained, renewed or refused"},
+		{string(warder.EventEgress), "a connection that Warder was to open was refused, and for what it was to be"},
 	}
 }
 
@@ -193,7 +194,7 @@ func fieldDocs() map[string]string {
 		"principal.auth_time":           "when the person logged in",
 		"principal.transport":           "how the credential was shown: bearer, dpop, mtls, stdio; absent in records of versions that did not keep what policy saw",
 		"principal.bound":               "the credential is bound to a key; which one is not kept",
-		"circumstances":                 "what policy was told besides; absent if it was not asked",
+		"circumstances":                 "what policy was told besides; absent if it was not asked and the caller had no risk",
 		"circumstances.zone":            "place in the network, by the configuration of then",
 		"circumstances.country":         "country of the address, by the configuration of then",
 		"circumstances.posture":         "of the device or workload: compliant, not_compliant, stale; absent if nothing was known",

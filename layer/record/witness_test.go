@@ -21,9 +21,10 @@ func known(tb testing.TB) *warder.Exchange {
 		Registered: &warder.Agent{Name: "reporter", Owner: "ana@example.com", Roles: []string{"reports"}, Clients: []string{"app"}},
 	}
 	x.Around = warder.Surroundings{
-		Asked: true, Zone: "office", Country: "DE", Posture: "compliant", Purpose: "audit", Risk: 7, Trust: 3,
+		Asked: true, Zone: "office", Country: "DE", Posture: "compliant", Purpose: "audit", Trust: 3,
 		Grant: &warder.Grant{ID: "g1", Purpose: "audit", NotAfter: login.Add(time.Hour), Plan: "p1", Step: 2},
 	}
+	x.Risk = 6.5
 	x.Labels = []string{"pii"}
 	x.Approval = "h1"
 	x.Obligations = []warder.Obligation{{Kind: warder.ObligationApproval, Value: "group:ops", Policy: "p"}}
@@ -75,7 +76,7 @@ func TestRecordKeepsWhatPolicySaw(t *testing.T) {
 func TestRecordIsSilentWherePolicyWasNotAsked(t *testing.T) {
 	t.Parallel()
 	x := known(t)
-	x.Around = warder.Surroundings{}
+	x.Around, x.Risk = warder.Surroundings{}, 0
 	if line := string(recorded(x)); strings.Contains(line, "circumstances") {
 		t.Errorf("record: %s", line)
 	}
@@ -83,7 +84,7 @@ func TestRecordIsSilentWherePolicyWasNotAsked(t *testing.T) {
 
 func TestWitnessAllocatesNothingWhereNothingIsTold(t *testing.T) {
 	x := known(t)
-	x.Around = warder.Surroundings{}
+	x.Around, x.Risk = warder.Surroundings{}, 0
 	var e warder.Event
 	if n := testing.AllocsPerRun(100, func() { witness(&e, x) }); n > 0 {
 		t.Errorf("%v allocations", n)
@@ -93,7 +94,7 @@ func TestWitnessAllocatesNothingWhereNothingIsTold(t *testing.T) {
 // BenchmarkWitness is what the circumstances add to one record: everything known, and nothing asked.
 func BenchmarkWitness(b *testing.B) {
 	full, empty := known(b), known(b)
-	empty.Around, empty.Obligations, empty.Approval = warder.Surroundings{Asked: true}, nil, ""
+	empty.Around, empty.Obligations, empty.Approval, empty.Risk = warder.Surroundings{Asked: true}, nil, "", 0
 	empty.Principal.Registered, empty.Labels = nil, nil
 	for name, x := range map[string]*warder.Exchange{"full": full, "plain": empty} {
 		b.Run(name, func(b *testing.B) {
