@@ -89,6 +89,9 @@ func serve(ctx context.Context, path string, cfg *config.Config, log *slog.Logge
 
 // open builds the system; an error is a matter of the configuration or of what it refers to.
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*app.App, error) {
+	if err := noDump(); err != nil {
+		return nil, fail(exitFailed, "", err)
+	}
 	return openWith(ctx, cfg, app.Options{Log: log})
 }
 
