@@ -10,7 +10,6 @@ import (
 	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/revocation"
 )
 
@@ -38,7 +37,7 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
 		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
 		State: s.db.State(), Record: s.trail.AppendWait, Note: s.trail.Append, Now: a.opt.Now, Log: a.opt.Log,
-		Alert: cfg.Admin.API.Alert.Alerter(safedial.New(safedial.Config{}).Client(alertTimeout), a.opt.Now),
+		Alert: cfg.Admin.API.Alert.Alerter(s.client("alert", a.opt, alertTimeout), a.opt.Now),
 	}
 	in.issuerAdmin(&deps, a.opt.Now)
 	api, err := admin.New(cfg.Admin.API, deps)

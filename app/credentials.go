@@ -21,7 +21,7 @@ import (
 func (in *instance) openCredentials(a *App) (err error) {
 	cfg := in.cfg
 	in.secrets, err = secret.NewKeeper(cfg.Secrets, secret.KeeperConfig{Cache: cfg.Secrets.Cache, Now: a.opt.Now, Log: a.opt.Log, Renewed: a.renewed},
-		secret.Deps{HTTP: storeClient, Now: a.opt.Now})
+		secret.Deps{HTTP: a.storeClient, Now: a.opt.Now})
 	if err != nil {
 		return err
 	}
@@ -65,11 +65,11 @@ func (a *App) renewed(ctx context.Context, where string, changed bool, err error
 const assertionTTL = 2 * fetchTimeout
 
 // storeClient reaches the store of secrets at an address of the configuration, wherever it is.
-func storeClient(address string) (*http.Client, error) {
+func (a *App) storeClient(address string) (*http.Client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" {
 		return nil, errors.Join(fmt.Errorf("secrets: address %q", address), err)
 	}
 	rule := safedial.Rule{Host: u.Hostname(), Private: true, Loopback: config.IsLoopback(u.Hostname())}
-	return safedial.New(safedial.Config{Allow: []safedial.Rule{rule}}).Client(fetchTimeout), nil
+	return a.services.client("secrets", a.opt, fetchTimeout, rule), nil
 }

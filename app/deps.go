@@ -9,7 +9,6 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/config"
-	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/access/cedar"
 	"github.com/warder-mcp/warder/layer/gateway"
@@ -84,7 +83,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 		NonceKeys:  [][]byte{a.services.nonces},
 		Generation: a.services.revoked.Generation,
 		Agents:     a.services.broker.Agents,
-		HTTP:       safedial.New(safedial.Config{Allow: cfg.Identity.DialRules()}).Client(fetchTimeout),
+		HTTP:       a.services.client("identity", a.opt, fetchTimeout, cfg.Identity.DialRules()...),
 		Now:        a.opt.Now,
 	}
 	if in.authority != nil {

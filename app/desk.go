@@ -29,7 +29,7 @@ func (s *services) openBroker(ctx context.Context, cfg *config.Config, opt Optio
 		key.Secret = value.Bytes()
 	}
 	if w.URL != "" {
-		client, err := deskClient(w)
+		client, err := s.deskClient(w, opt)
 		if err != nil {
 			return err
 		}
@@ -55,11 +55,11 @@ func (s *services) openBroker(ctx context.Context, cfg *config.Config, opt Optio
 	return nil
 }
 
-func deskClient(w access.ApprovalWebhook) (*http.Client, error) {
+func (s *services) deskClient(w access.ApprovalWebhook, opt Options) (*http.Client, error) {
 	u, err := url.Parse(w.URL)
 	if err != nil {
 		return nil, fmt.Errorf("access.approval.webhook: %w", err)
 	}
 	rule := safedial.Rule{Host: u.Hostname(), Loopback: true, Private: w.Private}
-	return safedial.New(safedial.Config{Allow: []safedial.Rule{rule}}).Client(fetchTimeout), nil
+	return s.client("approval.webhook", opt, fetchTimeout, rule), nil
 }

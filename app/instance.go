@@ -133,7 +133,7 @@ func (in *instance) endpoints(a *App) ([]*proxy.Endpoint, error) {
 		}
 		up, err := upstream.New(sc.Name, sc.Config, upstream.Options{
 			ClientInfo: []byte(`{"name":"warder","version":"` + a.opt.Version + `"}`), Logger: a.opt.Log, Now: a.opt.Now,
-			OnLifecycle: a.lifecycle(sc.Name), Sign: sign,
+			OnLifecycle: a.lifecycle(sc.Name), Sign: sign, Refused: a.services.refused("server", sc.Name, a.opt),
 		})
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", sc.Name, err)

@@ -77,11 +77,11 @@ func openBound(t *testing.T, data, more string, change ...func(*issuer.Claims, *
 	cfg, err := config.Parse("w.yaml", fmt.Appendf(nil, `version: 1
 data: %s
 identity: {base_url: %q, dpop: {nonce: true}}
-issuer: {url: "%s/issuer", clients: [{id: app, redirect_uris: ["http://127.0.0.1/callback"]}], login: {local: {enabled: true}}}
+issuer: {url: "%s/issuer", clients: [{id: app, redirect_uris: ["http://127.0.0.1/callback"]}], login: {local: {enabled: true}}, cimd: {allow: ["*"]}}
 limits: {drain_timeout: 1s}
 tools: {trust: first_use}
 access: {inline: 'permit(principal, action, resource);'}
-servers: [{name: s, era: legacy, url: %q}]
+servers: [{name: s, era: legacy, url: %q}, {name: inside, url: "https://10.1.2.4/mcp"}]
 %s
 `, data, base, base, legacyServer(t), more))
 	if err != nil {

@@ -54,7 +54,7 @@ func newClient(s *Server) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := safedial.New(safedial.Config{Allow: s.dialRules(), Timeout: s.cfg.ConnectTimeout})
+	dialer := safedial.New(safedial.Config{Allow: s.dialRules(), Timeout: s.cfg.ConnectTimeout, Refused: s.opt.Refused})
 	return &client{
 		srv:          s,
 		transport:    newTransport(s.cfg, dialer, tlsConfig),

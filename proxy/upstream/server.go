@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/warder-mcp/warder"
+	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -45,6 +46,9 @@ type Options struct {
 	// Sign signs each HTTP request when all its headers are set (control SGN-01); its body can be had from
 	// GetBody. nil: requests are not signed.
 	Sign func(r *http.Request) error
+	// Refused is told of connections that are not opened because of where they would go (control AUT-08).
+	// nil: nobody.
+	Refused func(ctx context.Context, r safedial.Refusal)
 }
 
 // A Server is the way to one MCP server. It is safe for concurrent use.
