@@ -28,6 +28,7 @@ func TestAttacks(t *testing.T) {
 		{"flood", testFlood},
 		{"grants", testGrants},
 		{"revoked", testRevoked},
+		{"pages", testPages},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, &n) })
 	}
