@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,7 @@ type authorizer struct {
 type registration struct {
 	document string // address of a metadata document
 	id       string // registered by the operator
+	redirect string // empty: callback
 }
 
 var acrValues = regexp.MustCompile(`acr_values="([^"]+)"`)
@@ -59,7 +61,8 @@ var acrValues = regexp.MustCompile(`acr_values="([^"]+)"`)
 func newAuthorizer(t *testing.T, walk walker, r registration, h *http.Client) *authorizer {
 	t.Helper()
 	a := &authorizer{walk: walk}
-	cfg := &auth.AuthorizationCodeHandlerConfig{RedirectURL: callback, Client: h, AuthorizationCodeFetcher: a.fetch, NewTokenSource: a.keep, RequestRefreshToken: true}
+	redirect := cmp.Or(r.redirect, callback)
+	cfg := &auth.AuthorizationCodeHandlerConfig{RedirectURL: redirect, Client: h, AuthorizationCodeFetcher: a.fetch, NewTokenSource: a.keep, RequestRefreshToken: true}
 	switch {
 	case r.document != "":
 		cfg.ClientIDMetadataDocumentConfig = &auth.ClientIDMetadataDocumentConfig{URL: r.document}
@@ -67,7 +70,7 @@ func newAuthorizer(t *testing.T, walk walker, r registration, h *http.Client) *a
 		cfg.PreregisteredClient = &oauthex.ClientCredentials{ClientID: r.id}
 	default:
 		cfg.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName: "go-sdk", RedirectURIs: []string{callback}, TokenEndpointAuthMethod: "none",
+			ClientName: "go-sdk", RedirectURIs: []string{redirect}, TokenEndpointAuthMethod: "none",
 			GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
 		}}
 	}

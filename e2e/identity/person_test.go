@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 type person struct {
 	name, password string
 	provider       string // button to press on the login page of Warder; empty: none
+	decision       string // button to press where there are several; empty: allow
 	browser        *http.Client
 	pages          []string // titles of the pages that were shown
 }
@@ -165,7 +167,7 @@ func (p *person) choose(page string) (action string, values url.Values, found bo
 				value = p.password
 			case name == "provider":
 				mine = value == p.provider
-			case name == "decision" && value != "allow":
+			case name == "decision" && value != cmp.Or(p.decision, "allow"):
 				continue
 			}
 			if name != "" {
