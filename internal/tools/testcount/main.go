@@ -3,7 +3,8 @@
 //
 //	go test -json ./... | testcount -name unit -total .cache/total
 //
-// The total is added to a file, "PASSED FAILED" on one line, so that several runs can be summed up. It
+// With -leaves a test that has sub-tests counts by them, and for itself only if it failed and none of them
+// did. The total is added to a file, "PASSED FAILED" on one line, so that several runs can be summed up. It
 // ends with 1 if anything failed, or if nothing ran.
 package main
 
@@ -30,8 +31,9 @@ type event struct {
 func main() {
 	name := flag.String("name", "go test", "what is counted")
 	total := flag.String("total", "", "file to add the counts to")
+	leaves := flag.Bool("leaves", false, "count tests without sub-tests only")
 	flag.Parse()
-	c := counter{out: os.Stdout, lines: map[string][]string{}}
+	c := counter{out: os.Stdout, lines: map[string][]string{}, leaves: *leaves}
 	if err := c.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 		os.Exit(1)
@@ -52,10 +54,12 @@ type counter struct {
 	passed, failed, skipped int
 	lines                   map[string][]string // package and test → output
 	broken                  map[string]bool     // packages in which a test failed
+	leaves                  bool
+	parents                 map[string]bool // package and test that has sub-tests → whether one of them failed
 }
 
 func (c *counter) read(r io.Reader) error {
-	c.broken = map[string]bool{}
+	c.broken, c.parents = map[string]bool{}, map[string]bool{}
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 16<<20)
 	for in.Scan() {
@@ -72,6 +76,10 @@ func (c *counter) read(r io.Reader) error {
 func (c *counter) see(e event) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
+	case "run":
+		if i := strings.LastIndexByte(key, '/'); c.leaves && strings.Contains(e.Test, "/") {
+			c.parents[key[:i]] = c.parents[key[:i]]
+		}
 	case "build-output":
 		fmt.Fprint(c.out, e.Output)
 	case "output":
@@ -80,17 +88,21 @@ func (c *counter) see(e event) {
 		}
 	case "pass":
 		c.end(key, e.Test == "", false)
-		if e.Test != "" {
+		if _, parent := c.parents[key]; e.Test != "" && !parent {
 			c.passed++
 		}
 	case "skip":
 		c.end(key, true, true)
-		if e.Test != "" {
+		if _, parent := c.parents[key]; e.Test != "" && !parent {
 			c.skipped++
 		}
 	case "fail":
 		c.end(key, true, true)
+		if i := strings.LastIndexByte(key, '/'); c.leaves && strings.Contains(e.Test, "/") {
+			c.parents[key[:i]] = true
+		}
 		switch {
+		case c.parents[key]: // counted already
 		case e.Test != "":
 			c.failed++
 			c.broken[e.Package] = true
