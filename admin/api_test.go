@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,9 +30,7 @@ func TestPagesOfOtherOriginsAreRefused(t *testing.T) {
 		"websocket style": {"Origin": {"http://admin.example.evil.example"}},
 	} {
 		for _, r := range []*http.Request{as("t", http.MethodGet, "/status", ""), as("t", http.MethodPost, "/revocations", `{"kind":"agent","value":"a"}`), request0(http.MethodPost, "/break-glass", `{"code":"x","reason":"a good reason"}`)} {
-			for k, v := range header {
-				r.Header[k] = v
-			}
+			maps.Copy(r.Header, header)
 			code, body, answered := send(rig.api, r)
 			if code != http.StatusForbidden || !strings.Contains(body, codeCrossOrigin) {
 				t.Errorf("%s %s: %d %s, want 403 cross_origin", name, r.URL.Path, code, body)

@@ -58,14 +58,14 @@ func (a *API) event(c *call, in any, code string) warder.Event {
 	now := a.deps.Now().UTC()
 	p := c.by.Principal
 	e := warder.Event{
-		ID: warder.NewID(now), Time: now, Type: warder.EventAdmin, Method: c.op.id, Peer: c.by.Address, Target: cutTo(target(c, in), 256),
+		ID: warder.NewID(now), Time: now, Type: warder.EventAdmin, Method: c.op.id, Peer: c.by.Address, Target: cut(target(c, in)),
 		Principal: &warder.EventPrincipal{
 			Issuer: p.Issuer, Subject: p.Subject, Tenant: p.Tenant, Client: p.Client, Agent: p.Agent, TokenID: p.TokenID, Groups: p.Groups, Scopes: p.Scopes,
 		},
 		Detail: fmt.Sprintf("operation=%s roles=%s factor=%s", c.op.id, strings.ReplaceAll(words(c.by.Roles), ", ", ","), orNone(c.by.Factor)),
 	}
 	if reason := reasonOf(in); reason != "" {
-		e.Detail += fmt.Sprintf(" reason=%q", cutTo(reason, 256))
+		e.Detail += fmt.Sprintf(" reason=%q", cut(reason))
 	}
 	if code != "" {
 		e.Reason = warder.Reason(code)
@@ -131,9 +131,13 @@ func orNone(s string) string {
 	return s
 }
 
-func cutTo(s string, most int) string {
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "")
+// maxSaid bounds what an event says of a request, in bytes.
+const maxSaid = 256
+
+// cut shortens what a client said.
+func cut(s string) string {
+	if len(s) > maxSaid {
+		return strings.ToValidUTF8(s[:maxSaid], "")
 	}
 	return s
 }

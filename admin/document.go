@@ -121,8 +121,7 @@ func (a *API) parameters(o *operation, s schemas) []node {
 
 func queryOf(t reflect.Type, s schemas) []node {
 	var out []node
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Anonymous {
 			out = append(out, queryOf(f.Type, s)...)
 			continue
@@ -198,8 +197,7 @@ func (s schemas) define(t reflect.Type) {
 	s[name] = schema
 	properties := node{}
 	var required []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		member, must := memberOf(&f)
 		if member == "-" || member == "" {
 			continue

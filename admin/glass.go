@@ -121,7 +121,7 @@ func (b *BreakGlass) Open(ctx context.Context, from string, r GlassRequest) (Gla
 	now := b.deps.Now().UTC()
 	token := glassPrefix + rand.Text() + rand.Text()
 	s := GlassSession{ID: hashID("glass", token)[:16], Reason: reason, From: from, At: now, NotAfter: now.Add(ttl)}
-	if err := b.deps.Record(ctx, b.event(from, "open", warder.Critical, fmt.Sprintf("session=%s until=%s reason=%q", s.ID, s.NotAfter.Format(time.RFC3339), cutTo(reason, 256)))); err != nil {
+	if err := b.deps.Record(ctx, b.event(from, "open", warder.Critical, fmt.Sprintf("session=%s until=%s reason=%q", s.ID, s.NotAfter.Format(time.RFC3339), cut(reason)))); err != nil {
 		b.deps.Log.ErrorContext(ctx, "record break-glass", slog.Any("error", err))
 		return GlassSession{}, errUnavailable
 	}
@@ -145,7 +145,7 @@ func (b *BreakGlass) refuse(ctx context.Context, from, reason string, cause erro
 	if !errors.Is(cause, state.ErrNotFound) {
 		return fmt.Errorf("look up recovery code: %w", cause)
 	}
-	e := b.event(from, "refused", warder.High, fmt.Sprintf("reason=%q", cutTo(reason, 256)))
+	e := b.event(from, "refused", warder.High, fmt.Sprintf("reason=%q", cut(reason)))
 	e.Reason = "recovery_code_unknown"
 	if err := b.deps.Record(ctx, e); err != nil {
 		b.deps.Log.ErrorContext(ctx, "record break-glass", slog.Any("error", err))

@@ -42,12 +42,6 @@ func (t *trail) last(tb testing.TB) warder.Event {
 	return t.events[len(t.events)-1]
 }
 
-func (t *trail) count() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.events)
-}
-
 // testAPI makes an API with a trail, if deps has none, and a store in memory, if deps has none.
 func testAPI(t *testing.T, cfg Config, deps Deps) *API {
 	t.Helper()

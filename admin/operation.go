@@ -151,7 +151,7 @@ func readQuery(q url.Values, in any) error {
 		field, ok := known[name]
 		switch {
 		case !ok:
-			return invalid("unknown query parameter %q", cut(name))
+			return invalid("unknown query parameter %.64q", name)
 		case len(values) != 1:
 			return invalid("query parameter %q is given twice", name)
 		case len(values[0]) > maxPath:
@@ -245,13 +245,4 @@ func memberOf(f *reflect.StructField) (name string, required bool) {
 	}
 	name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name, !strings.Contains(options, "omit")
-}
-
-// cut shortens foreign text for a message.
-func cut(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most]
-	}
-	return s
 }

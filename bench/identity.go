@@ -137,7 +137,7 @@ func prepareIdentity(dir string, signer *jose.Signer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer br.Close()
+	defer func() { _ = br.Close() }() // its database goes away
 	who := broker.Person{Issuer: "bench", Subject: "operator", Operator: true}
 	for i := range identityGrants {
 		request := broker.GrantRequest{

@@ -162,7 +162,7 @@ func (a *Agents) write(ctx context.Context, r *AgentRecord, what string, by Pers
 		if err != nil {
 			return err
 		}
-		_, err = a.b.put(ctx, docs...)
+		err = a.b.put(ctx, docs...)
 		if errors.Is(err, state.ErrConflict) {
 			continue
 		}

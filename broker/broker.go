@@ -223,15 +223,15 @@ func (b *Broker) apply(d *state.Doc) {
 }
 
 // put writes documents and applies them here at once.
-func (b *Broker) put(ctx context.Context, docs ...state.Doc) ([]state.Doc, error) {
+func (b *Broker) put(ctx context.Context, docs ...state.Doc) error {
 	out, err := b.deps.State.Put(ctx, docs...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range out {
 		b.apply(&out[i])
 	}
-	return out, nil
+	return nil
 }
 
 // record writes an event of this package.

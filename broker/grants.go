@@ -294,7 +294,7 @@ func (g *Grants) Request(ctx context.Context, q GrantRequest) (GrantRecord, erro
 	if err != nil {
 		return GrantRecord{}, err
 	}
-	if _, err := g.b.put(ctx, d); err != nil {
+	if err := g.b.put(ctx, d); err != nil {
 		return GrantRecord{}, fmt.Errorf("request grant: %w", err)
 	}
 	return r, nil
@@ -412,7 +412,7 @@ func (g *Grants) change(ctx context.Context, id string, fn func(*GrantRecord) er
 		if err != nil {
 			return r, err
 		}
-		_, err = g.b.put(ctx, next)
+		err = g.b.put(ctx, next)
 		if errors.Is(err, state.ErrConflict) {
 			continue
 		}

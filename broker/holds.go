@@ -239,7 +239,7 @@ func (h *Holds) Open(ctx context.Context, c *Call) (Hold, error) {
 	if err != nil {
 		return Hold{}, err
 	}
-	if _, err := h.b.put(ctx, d); err != nil {
+	if err := h.b.put(ctx, d); err != nil {
 		return Hold{}, fmt.Errorf("hold: %w", err)
 	}
 	if h.b.deps.Notify != nil {
@@ -339,7 +339,7 @@ func (h *Holds) change(ctx context.Context, id string, fn func(*holdBody, time.T
 		if err != nil {
 			return b.Hold, err
 		}
-		_, err = h.b.put(ctx, next)
+		err = h.b.put(ctx, next)
 		if errors.Is(err, state.ErrConflict) {
 			continue
 		}

@@ -119,7 +119,7 @@ func (p *Plans) Request(ctx context.Context, q PlanRequest) (PlanRecord, error) 
 	if err != nil {
 		return PlanRecord{}, err
 	}
-	if _, err := p.b.put(ctx, d); err != nil {
+	if err := p.b.put(ctx, d); err != nil {
 		return PlanRecord{}, fmt.Errorf("request plan: %w", err)
 	}
 	return r, nil
@@ -385,7 +385,7 @@ func (p *Plans) change(ctx context.Context, id string, fn func(*PlanRecord) ([]s
 		if err != nil {
 			return r, err
 		}
-		_, err = p.b.put(ctx, append([]state.Doc{d}, docs...)...)
+		err = p.b.put(ctx, append([]state.Doc{d}, docs...)...)
 		if errors.Is(err, state.ErrConflict) {
 			continue
 		}

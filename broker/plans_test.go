@@ -97,6 +97,7 @@ func TestPlanCollapses(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*testing.T, *rig, *broker.Broker, broker.PlanRecord){
 		"revoked": func(t *testing.T, _ *rig, b *broker.Broker, p broker.PlanRecord) {
+			t.Helper()
 			if _, err := b.Plans.Revoke(t.Context(), p.ID, boss(), "stop"); err != nil {
 				t.Fatal(err)
 			}

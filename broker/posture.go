@@ -118,7 +118,7 @@ func (p *Postures) write(ctx context.Context, r Posture) error {
 		case !errors.Is(err, state.ErrNotFound):
 			return err
 		}
-		_, err = p.b.put(ctx, d)
+		err = p.b.put(ctx, d)
 		if !errors.Is(err, state.ErrConflict) {
 			return err
 		}

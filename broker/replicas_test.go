@@ -12,14 +12,13 @@ import (
 	"github.com/warder-mcp/warder/internal/seal"
 	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/internal/servicetest"
-	"github.com/warder-mcp/warder/internal/state"
 	"github.com/warder-mcp/warder/store"
 )
 
 func TestMain(m *testing.M) { servicetest.Main(m) }
 
 // gateway is one replica with a connection pool and a clock of its own.
-func gateway(t *testing.T, dsn string, box *seal.Box) (*broker.Broker, state.Store) {
+func gateway(t *testing.T, dsn string, box *seal.Box) *broker.Broker {
 	t.Helper()
 	db, err := store.OpenPostgres(t.Context(), store.PostgresConfig{DSN: secret.New([]byte(dsn))})
 	if err != nil {
@@ -39,7 +38,7 @@ func gateway(t *testing.T, dsn string, box *seal.Box) (*broker.Broker, state.Sto
 			t.Error(err)
 		}
 	})
-	return b, db.State()
+	return b
 }
 
 // TestReplicasShareOneDatabase: two gateways on PostgreSQL never spend the same use or approval twice, keep
@@ -51,8 +50,8 @@ func TestReplicasShareOneDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, _ := gateway(t, dsn, box)
-	two, _ := gateway(t, dsn, box)
+	one := gateway(t, dsn, box)
+	two := gateway(t, dsn, box)
 	both := []*broker.Broker{one, two}
 
 	q := request()
@@ -119,7 +118,7 @@ func TestDatabaseIsGoneAndComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, _ := gateway(t, dsn, box)
+	b := gateway(t, dsn, box)
 	q := request()
 	q.Uses = 2
 	g := granted(t, b, q)

@@ -31,19 +31,19 @@ var errNoAccount = errors.New("not logged in")
 // A kept is what is written down of a login: the key that its tokens are bound to lies beside it. Both
 // are readable for this user only.
 type kept struct {
-	Resource  string    `json:"resource"`
-	Issuer    string    `json:"issuer"`
-	Client    string    `json:"client"`
-	Method    string    `json:"method,omitempty"`
-	Secret    string    `json:"secret,omitempty"` // of a dynamic registration
-	SecretEnd time.Time `json:"secret_end,omitzero"`
-	Dynamic   bool      `json:"dynamic,omitempty"` // the client was registered by us (RFC 7591)
-	Redirect  string    `json:"redirect,omitempty"`
-	Scopes    []string  `json:"scopes,omitempty"`
-	Access    string    `json:"access"`
-	Refresh   string    `json:"refresh,omitempty"`
-	Bound     bool      `json:"bound,omitempty"`
-	NotAfter  time.Time `json:"not_after,omitzero"`
+	Resource      string    `json:"resource"`
+	Issuer        string    `json:"issuer"`
+	Client        string    `json:"client"`
+	Method        string    `json:"method,omitempty"`
+	Credential    string    `json:"credential,omitempty"` // client secret of a dynamic registration
+	CredentialEnd time.Time `json:"credential_end,omitzero"`
+	Dynamic       bool      `json:"dynamic,omitempty"` // the client was registered by us (RFC 7591)
+	Redirect      string    `json:"redirect,omitempty"`
+	Scopes        []string  `json:"scopes,omitempty"`
+	Access        string    `json:"access"`
+	Refresh       string    `json:"refresh,omitempty"`
+	Bound         bool      `json:"bound,omitempty"`
+	NotAfter      time.Time `json:"not_after,omitzero"`
 }
 
 // An account is a login at one server, for use by one process.
@@ -189,8 +189,8 @@ func (a *account) target(ctx context.Context) (*oauth.Target, *oauth.Registratio
 		return nil, nil, err
 	}
 	reg := &oauth.Registration{Issuer: a.kept.Issuer, ClientID: a.kept.Client, Method: a.kept.Method}
-	if a.kept.Secret != "" {
-		reg.Secret, reg.NotAfter = secret.New([]byte(a.kept.Secret)), a.kept.SecretEnd
+	if a.kept.Credential != "" {
+		reg.Secret, reg.NotAfter = secret.New([]byte(a.kept.Credential)), a.kept.CredentialEnd
 	}
 	return &oauth.Target{Server: s, Resource: a.kept.Resource, DPoP: a.kept.Bound}, reg, nil
 }

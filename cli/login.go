@@ -219,7 +219,7 @@ func (l *login) through(ctx context.Context, a *account, found *oauth.Target, ba
 	k := &a.kept
 	k.Issuer, k.Client, k.Method, k.Redirect = reg.Issuer, reg.ClientID, reg.Method, back.redirect
 	k.Dynamic = l.clientID == "" && reg.ClientID != l.document
-	k.Secret, k.SecretEnd = string(reg.Secret.Bytes()), reg.NotAfter
+	k.Credential, k.CredentialEnd = string(reg.Secret.Bytes()), reg.NotAfter
 	k.Refresh = ""
 	a.take(tokens)
 	return a.write()
@@ -264,7 +264,7 @@ func (d *dynamic) Load(_ context.Context, issuer string) (*oauth.Registration, e
 	if !k.Dynamic || k.Issuer != issuer || k.Redirect != d.redirect || k.Client == "" {
 		return nil, oauth.ErrRegistration
 	}
-	return &oauth.Registration{Issuer: issuer, ClientID: k.Client, Method: k.Method, Secret: secret.New([]byte(k.Secret)), NotAfter: k.SecretEnd}, nil
+	return &oauth.Registration{Issuer: issuer, ClientID: k.Client, Method: k.Method, Secret: secret.New([]byte(k.Credential)), NotAfter: k.CredentialEnd}, nil
 }
 
 // Save implements oauth.Registrations. The registration is written with the tokens.

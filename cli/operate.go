@@ -46,7 +46,7 @@ func operating(cmd *cobra.Command, f func(ctx context.Context, d *desk) error) e
 	}
 	d.p = p
 	err = f(ctx, d)
-	if stepped, again := d.stepUp(ctx, err); again {
+	if again, stepped := d.stepUp(ctx, err); again {
 		if stepped != nil {
 			return stepped
 		}
@@ -168,19 +168,19 @@ const (
 
 // stepUp brings the person back to the browser when an operation needs a stronger login (RFC 9470). It
 // reports whether to try again.
-func (d *desk) stepUp(ctx context.Context, err error) (stepped error, again bool) {
+func (d *desk) stepUp(ctx context.Context, err error) (again bool, stepped error) {
 	p, ok := errors.AsType[*admin.Problem](err)
 	if !ok || p.Code != codeStepUp || d.server == "" || !interactive(d.cmd.ErrOrStderr()) {
-		return nil, false
+		return false, nil
 	}
 	fmt.Fprintf(d.cmd.ErrOrStderr(), "%s\n", lines(p.Error()))
 	l := login{resource: d.server, stderr: d.cmd.ErrOrStderr()}
 	l.acr, l.maxAge = strongerLogin(p.Challenge)
 	if err := l.run(ctx); err != nil {
-		return err, true
+		return true, err
 	}
 	d.Client, err = remote(ctx, d.server)
-	return err, true
+	return true, err
 }
 
 // explain gives the refusals of the admin API their exit codes and hints.

@@ -23,7 +23,7 @@ func (v *validator) shared(cfg *Config) {
 
 // references finds every reference to a secret in a value.
 func references(at reflect.Value, found func(secret.Ref)) {
-	if ref, ok := at.Interface().(secret.Ref); ok {
+	if ref, ok := reflect.TypeAssert[secret.Ref](at); ok {
 		if !ref.IsZero() {
 			found(ref)
 		}

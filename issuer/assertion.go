@@ -26,7 +26,7 @@ func (is *Issuer) bearerAssertion(ctx context.Context, who *caller, p parameters
 	if k == nil || k.Workload == (WorkloadConfig{}) || !is.foreign[k.Workload.Issuer].used(UseWorkload) {
 		return nil, refuse(errUnauthorized, "The client may not use this grant type.").because("workload_unknown", "")
 	}
-	if _, f := is.workloadToken(ctx, k, p["assertion"]); f != nil {
+	if f := is.workloadToken(ctx, k, p["assertion"]); f != nil {
 		return nil, f.as(errGrant)
 	}
 	a, f := is.awardClient(who, p)

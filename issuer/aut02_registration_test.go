@@ -303,7 +303,7 @@ func denyUnusable(t *testing.T) {
 		"javascript":        page("application/json", fmt.Sprintf(`{"client_id":%q,"redirect_uris":["javascript:alert(1)"]}`, docID)),
 		"plain http":        page("application/json", fmt.Sprintf(`{"client_id":%q,"redirect_uris":["http://app.example/cb"]}`, docID)),
 		"private key in it": page("application/json", fmt.Sprintf(`{"client_id":%q,"redirect_uris":[%q],"jwks":{"keys":[{"kty":"EC","d":"x"}]}}`, docID, back)),
-		"slow": func(w http.ResponseWriter, r *http.Request) {
+		"slow": func(_ http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():
 			case <-time.After(documentTimeout + 2*time.Second):

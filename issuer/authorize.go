@@ -248,7 +248,7 @@ func (is *Issuer) grantCode(w http.ResponseWriter, r *http.Request, q *request, 
 		is.refuseTo(w, r, q, undecided(err))
 		return
 	}
-	e := is.event(warder.EventToken, "code_issued", warder.OutcomeAllowed)
+	e := is.event("code_issued", warder.OutcomeAllowed)
 	e.Principal, e.Server, e.Peer = eventUser(is.cfg.URL, user, q.Client, q.Scopes), resource.Server, is.deps.Peer(r)
 	if err := is.deps.Record(r.Context(), e); err != nil {
 		is.refuseTo(w, r, q, undecided(err))
@@ -311,7 +311,7 @@ func (is *Issuer) stop(w http.ResponseWriter, r *http.Request, client string, f 
 
 // recordFault records a refusal.
 func (is *Issuer) recordFault(r *http.Request, client string, f *fault) error {
-	e := is.event(warder.EventToken, f.why(), warder.OutcomeRefused)
+	e := is.event(f.why(), warder.OutcomeRefused)
 	if f.err != nil {
 		e.Outcome = warder.OutcomeFailed
 	}

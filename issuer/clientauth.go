@@ -168,7 +168,7 @@ func (is *Issuer) byAssertion(ctx context.Context, c *Client, assertion string) 
 		return refuse(errClient, "Client authentication failed.").because("assertion_refused", err.Error())
 	}
 	if k := c.meta.config; k != nil && k.Workload != (WorkloadConfig{}) {
-		_, f := is.workloadToken(ctx, k, assertion)
+		f := is.workloadToken(ctx, k, assertion)
 		return f
 	}
 	if c.meta.keys == nil {
@@ -188,21 +188,21 @@ func (is *Issuer) byAssertion(ctx context.Context, c *Client, assertion string) 
 }
 
 // workloadToken verifies the token of the platform that vouches for a client.
-func (is *Issuer) workloadToken(ctx context.Context, k *ClientConfig, raw string) (jose.Claims, *fault) {
+func (is *Issuer) workloadToken(ctx context.Context, k *ClientConfig, raw string) *fault {
 	t := is.foreign[k.Workload.Issuer]
 	token, f := t.verify(ctx, raw, is.deps.Now())
 	if f != nil {
-		return nil, f.as(errClient)
+		return f.as(errClient)
 	}
 	subject, err1 := token.Claims.Text("sub")
 	audience, err2 := token.Claims.List("aud")
 	switch {
 	case err1 != nil || err2 != nil || subject != k.Workload.Subject:
-		return nil, refuse(errClient, "Client authentication failed.").because("workload_mismatch", "")
+		return refuse(errClient, "Client authentication failed.").because("workload_mismatch", "")
 	case !t.aimed(audience):
-		return nil, refuse(errClient, "Client authentication failed.").because("workload_audience", "")
+		return refuse(errClient, "Client authentication failed.").because("workload_audience", "")
 	}
-	return token.Claims, nil
+	return nil
 }
 
 // bySecret compares a shared secret in constant time.

@@ -145,7 +145,7 @@ func (is *Issuer) awardUser(ctx context.Context, doc *codeDoc, who *caller, p pa
 		return a, nil
 	}
 	secret := m.turn(*doc.Token, now)
-	if _, err := is.putFamily(ctx, doc.Family, m, 0, now); errors.Is(err, state.ErrConflict) {
+	if err := is.putFamily(ctx, doc.Family, m, 0, now); errors.Is(err, state.ErrConflict) {
 		return nil, is.reused(ctx, doc) // the code was used again meanwhile
 	} else if err != nil {
 		return nil, undecided(err)
@@ -165,7 +165,7 @@ func (is *Issuer) reused(ctx context.Context, doc *codeDoc) *fault {
 	// The family may be about to be made by whoever used the code first: a dead one keeps its place.
 	now := is.deps.Now()
 	dead := &family{Client: doc.Request.Client, User: doc.User, Dead: "code_reused", Began: now, Max: now.Add(spentCodes)}
-	_, err := is.putFamily(ctx, doc.Family, dead, 0, now)
+	err := is.putFamily(ctx, doc.Family, dead, 0, now)
 	if errors.Is(err, state.ErrConflict) {
 		err = is.killFamily(ctx, doc.Family, "code_reused")
 	}

@@ -8,9 +8,9 @@ import (
 )
 
 // event begins an event of this server.
-func (is *Issuer) event(t warder.EventType, reason warder.Reason, outcome warder.Outcome) warder.Event {
+func (is *Issuer) event(reason warder.Reason, outcome warder.Outcome) warder.Event {
 	now := is.deps.Now()
-	return warder.Event{ID: warder.NewID(now), Time: now.UTC(), Type: t, Reason: reason, Outcome: outcome}
+	return warder.Event{ID: warder.NewID(now), Time: now.UTC(), Type: warder.EventToken, Reason: reason, Outcome: outcome}
 }
 
 // why is the stable reason of a fault.
@@ -30,7 +30,7 @@ func (is *Issuer) enforce(ctx context.Context, control warder.ControlID, code, a
 	}
 	if mode == Monitor {
 		d.Control, d.Observed = control, true
-		e := is.event(warder.EventToken, d.Reason, warder.OutcomeAllowed)
+		e := is.event(d.Reason, warder.OutcomeAllowed)
 		e.Control, e.Detail, e.Target = control, "monitored: "+d.Detail, cut(about, 256)
 		e.Decisions = []warder.Decision{d}
 		if err := is.deps.Record(ctx, e); err != nil {

@@ -257,7 +257,7 @@ func (is *Issuer) actor(ctx context.Context, who *caller, p parameters) (string,
 	}
 	if k := who.client.meta.config; k.Workload != (WorkloadConfig{}) {
 		if issuer, err := jose.AssertionClient(raw); err == nil && issuer == k.Workload.Issuer {
-			_, f := is.workloadToken(ctx, k, raw)
+			f := is.workloadToken(ctx, k, raw)
 			return who.client.ID, f.as(errGrant)
 		}
 	}

@@ -119,7 +119,7 @@ func (is *Issuer) revoke(w http.ResponseWriter, r *http.Request) {
 
 // revokeShown ends a token of the caller's.
 func (is *Issuer) revokeShown(ctx context.Context, who *caller, raw string) (warder.Event, *fault) {
-	e := is.event(warder.EventToken, "revocation_ignored", warder.OutcomeAllowed)
+	e := is.event("revocation_ignored", warder.OutcomeAllowed)
 	e.Principal = &warder.EventPrincipal{Issuer: is.cfg.URL, Client: who.client.ID}
 	if rest, ok := strings.CutPrefix(raw, refreshPrefix); ok {
 		id, _, _ := strings.Cut(rest, ".")

@@ -21,7 +21,7 @@ const (
 func (is *Issuer) push(w http.ResponseWriter, r *http.Request) {
 	uri, client, f := is.pushRequest(w, r)
 	if f == nil {
-		e := is.event(warder.EventToken, "request_pushed", warder.OutcomeAllowed)
+		e := is.event("request_pushed", warder.OutcomeAllowed)
 		e.Principal, e.Peer = &warder.EventPrincipal{Client: client}, is.deps.Peer(r)
 		if err := is.deps.Record(r.Context(), e); err != nil {
 			f = undecided(err)

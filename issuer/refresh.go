@@ -32,7 +32,7 @@ type family struct {
 	Details  json.RawMessage `json:"details,omitempty"`
 	Key      string          `json:"key,omitempty"`  // thumbprint of the key it is bound to
 	Cert     string          `json:"cert,omitempty"` // or of the certificate
-	Secret   []byte          `json:"secret"`         // SHA-256 of the youngest
+	Turn     []byte          `json:"turn"`           // SHA-256 of the youngest
 	Began    time.Time       `json:"began"`
 	Max      time.Time       `json:"max"`              // absolute end
 	Tokens   []issued        `json:"tokens,omitempty"` // access tokens that may still live
@@ -43,29 +43,26 @@ type family struct {
 func (m *family) turn(token issued, now time.Time) string {
 	secret := rand.Text()
 	sum := sha256.Sum256([]byte(secret))
-	m.Secret = sum[:]
+	m.Turn = sum[:]
 	m.Tokens = append(slices.DeleteFunc(m.Tokens, func(t issued) bool { return !now.Before(t.Until) }), token)
 	return secret
 }
 
 // putFamily writes a family. It ends when it is not used for a while, and at its absolute end; a dead one
 // is remembered until then, so that its tokens are known for what they are.
-func (is *Issuer) putFamily(ctx context.Context, id string, m *family, version int64, now time.Time) (state.Doc, error) {
+func (is *Issuer) putFamily(ctx context.Context, id string, m *family, version int64, now time.Time) error {
 	end := now.Add(is.cfg.Lifetimes.RefreshIdle)
 	if end.After(m.Max) {
 		end = m.Max
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
-		return state.Doc{}, err
+		return err
 	}
-	docs, err := is.deps.State.Put(ctx, state.Doc{
+	_, err = is.deps.State.Put(ctx, state.Doc{
 		Kind: kindRefresh, ID: digest(id), Owner: is.cfg.URL, Topic: m.User.Subject, NotAfter: end, Body: body, Version: version,
 	})
-	if err != nil {
-		return state.Doc{}, err
-	}
-	return docs[0], nil
+	return err
 }
 
 // getFamily reads a family of this issuer.
@@ -117,7 +114,7 @@ func (is *Issuer) refresh(ctx context.Context, who *caller, p parameters) (*awar
 	if len(m.Tokens) > maxLive {
 		return nil, refuse(errGrant, "Too many access tokens are alive.").because("too_many_tokens", "")
 	}
-	if _, err := is.putFamily(ctx, id, m, version, now); errors.Is(err, state.ErrConflict) {
+	if err := is.putFamily(ctx, id, m, version, now); errors.Is(err, state.ErrConflict) {
 		return nil, is.endFamily(ctx, id, "refresh_reused") // another used the same token at the same moment
 	} else if err != nil {
 		return nil, undecided(err)
@@ -134,7 +131,7 @@ func (is *Issuer) usable(ctx context.Context, id, secret string, m *family, who 
 		return refuse(errGrant, "The refresh token is not good any more.").because("refresh_dead", m.Dead)
 	case m.Client != who.client.ID:
 		return is.endFamily(ctx, id, "refresh_of_another")
-	case subtle.ConstantTimeCompare(sum[:], m.Secret) != 1:
+	case subtle.ConstantTimeCompare(sum[:], m.Turn) != 1:
 		return is.endFamily(ctx, id, "refresh_reused")
 	case !m.Began.After(is.keys.notBefore()):
 		return is.endFamily(ctx, id, "before_emergency")
@@ -233,8 +230,8 @@ func (is *Issuer) killFamily(ctx context.Context, id, why string) error {
 			return err
 		}
 		if m.Dead == "" {
-			m.Dead, m.Secret = why, nil
-			_, err = is.putFamily(ctx, id, m, version, is.deps.Now())
+			m.Dead, m.Turn = why, nil
+			err = is.putFamily(ctx, id, m, version, is.deps.Now())
 			if errors.Is(err, state.ErrConflict) {
 				continue
 			}

@@ -51,7 +51,7 @@ func (is *Issuer) register(w http.ResponseWriter, r *http.Request) {
 	if f != nil {
 		outcome, reason = warder.OutcomeRefused, f.why()
 	}
-	e := is.event(warder.EventToken, reason, outcome)
+	e := is.event(reason, outcome)
 	e.Control, e.Peer = aut02, peer
 	if f == nil {
 		e.Principal = &warder.EventPrincipal{Client: answered.ID}

@@ -124,7 +124,7 @@ func (is *Issuer) grantee(r *http.Request, p parameters) (*caller, *fault) {
 		return nil, refuse(errClient, "The client must authenticate.").because("client_missing", "")
 	}
 	// bearerAssertion verifies the assertion again, for what it says; here it stands for the client.
-	if _, f := is.workloadToken(r.Context(), c.meta.config, p["assertion"]); f != nil {
+	if f := is.workloadToken(r.Context(), c.meta.config, p["assertion"]); f != nil {
 		return nil, f.as(errGrant)
 	}
 	who := &caller{client: c}
@@ -141,7 +141,7 @@ func (is *Issuer) give(ctx context.Context, r *http.Request, grant string, a *aw
 	if reason == "" {
 		reason = "token_issued"
 	}
-	e := is.event(warder.EventToken, reason, warder.OutcomeAllowed)
+	e := is.event(reason, warder.OutcomeAllowed)
 	agent := a.claims.Client
 	if len(a.claims.Actors) > 0 {
 		agent = a.claims.Actors[0]

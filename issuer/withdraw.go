@@ -43,7 +43,7 @@ func (is *Issuer) withdraw(ctx context.Context, d state.Doc, client string) erro
 		if m.Dead != "" {
 			return is.revokeTokens(ctx, m.Tokens, why)
 		}
-		m.Dead, m.Secret = why, nil
+		m.Dead, m.Turn = why, nil
 		body, err := json.Marshal(m)
 		if err != nil {
 			return err

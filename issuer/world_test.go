@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -467,9 +468,7 @@ func sign(t *testing.T, s *jose.Signer, typ string, claims map[string]any) strin
 // claimsWith copies claims and changes some; nil deletes.
 func claimsWith(base map[string]any, pairs ...any) map[string]any {
 	out := map[string]any{"jti": rand.Text()}
-	for k, v := range base {
-		out[k] = v
-	}
+	maps.Copy(out, base)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		name, _ := pairs[i].(string)
 		if out[name] = pairs[i+1]; pairs[i+1] == nil {

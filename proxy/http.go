@@ -327,7 +327,7 @@ func (f *flow) replay(ctx context.Context, stream *replayStream, seq int, out *r
 		return failure
 	}
 	out.open()
-	if err := stream.after(ctx, seq, out.raw); err != nil && (!errors.Is(err, context.Canceled) || context.Cause(ctx) != context.Canceled) {
+	if err := stream.after(ctx, seq, out.raw); err != nil && (!errors.Is(err, context.Canceled) || !errors.Is(context.Cause(ctx), context.Canceled)) {
 		return asError(ctx, err)
 	}
 	return nil

@@ -271,8 +271,11 @@ func challenge(h http.Header, e *warder.Error) {
 		maxAge = strconv.Itoa(int(a.MaxAge.Seconds()))
 	}
 	params := [...][2]string{
-		{"error", a.Error}, {"scope", strings.Join(a.Scopes, " ")}, {"acr_values", strings.Join(a.ACR, " ")},
-		{"max_age", maxAge}, {"resource_metadata", a.ResourceMetadata},
+		{"error", a.Error},
+		{"scope", strings.Join(a.Scopes, " ")},
+		{"acr_values", strings.Join(a.ACR, " ")},
+		{"max_age", maxAge},
+		{"resource_metadata", a.ResourceMetadata},
 	}
 	schemes := []string{a.Scheme}
 	if len(a.Algorithms) > 0 && a.Scheme != "DPoP" {

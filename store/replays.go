@@ -144,7 +144,10 @@ func (w *window) cover(ctx context.Context, left time.Duration) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	widest := int64((left + windowStep - 1) / windowStep * windowStep)
+	widest := int64(left.Truncate(windowStep))
+	if widest < int64(left) {
+		widest += int64(windowStep)
+	}
 	if widest <= w.widest.Load() {
 		return nil
 	}

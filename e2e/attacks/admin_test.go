@@ -3,6 +3,7 @@ package attacks
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -182,9 +183,7 @@ func (w *world) foreignPages() {
 		"same-site fetch":  {"Sec-Fetch-Site": {"same-site"}},
 	} {
 		req := w.managing(token, http.MethodGet, "/status", nil)
-		for k, v := range h {
-			req.Header[k] = v
-		}
+		maps.Copy(req.Header, h)
 		if got := w.do(req); got.status != http.StatusForbidden || bytes.Contains([]byte(got.text), []byte("version")) {
 			w.t.Errorf("%s: %s", name, got)
 		}

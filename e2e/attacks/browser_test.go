@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"html"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -113,9 +114,7 @@ func (b *browser) submit(path string, more url.Values) answer {
 	if len(f) == 0 {
 		b.w.t.Fatalf("no form for %s on %s", path, b.last)
 	}
-	for k, v := range more {
-		f[k] = v
-	}
+	maps.Copy(f, more)
 	return b.follow(b.form(path, f))
 }
 
@@ -170,8 +169,6 @@ func (w *world) post(endpoint string, f url.Values, header http.Header) answer {
 	w.t.Helper()
 	req := w.request(http.MethodPost, w.base+"/issuer/"+endpoint, f.Encode())
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	return w.do(req)
 }

@@ -25,6 +25,7 @@ const interactive = `  clients:
 
 // testCodes attacks the authorization endpoint, codes and refresh tokens (OAuth 2.1, RFC 7636, RFC 9700).
 func testCodes(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{Issuer: interactive, More: everything})
 	ada := w.login("ada")
 	w.try(func(w *world) answer { return ada.get(w.flow("web", webBack).address(w)) }, answer.granted, requests(ada))

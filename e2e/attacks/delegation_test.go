@@ -2,6 +2,7 @@ package attacks
 
 import (
 	"crypto/rand"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,9 +55,7 @@ func (s *service) assertion(more object) string {
 func (s *service) token(p url.Values, assertion string, header http.Header) answer {
 	s.w.t.Helper()
 	form := url.Values{"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion}}
-	for k, v := range p {
-		form[k] = v
-	}
+	maps.Copy(form, p)
 	return s.w.post("token", form, header)
 }
 
@@ -64,14 +63,13 @@ func (s *service) token(p url.Values, assertion string, header http.Header) answ
 func (s *service) exchange(subject string, more url.Values) answer {
 	s.w.t.Helper()
 	p := url.Values{"grant_type": {exchange}, "subject_token": {subject}, "subject_token_type": {tokenType}}
-	for k, v := range more {
-		p[k] = v
-	}
+	maps.Copy(p, more)
 	return s.token(p, s.assertion(nil), nil)
 }
 
 // testDelegation attacks client authentication, token exchange and assertions (RFC 7523, RFC 8693, ID-JAG).
 func testDelegation(t *testing.T, n *tally) {
+	t.Helper()
 	f := newForger(t)
 	w := newWorld(t, n, services(f))
 	svc := &service{w, f, "svc"}

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"testing"
 	"time"
 
@@ -85,9 +86,7 @@ type object map[string]any
 // with returns a copy with members set, or removed where the value is nil.
 func (o object) with(more object) object {
 	out := object{}
-	for k, v := range o {
-		out[k] = v
-	}
+	maps.Copy(out, o)
 	for k, v := range more {
 		if v == nil {
 			delete(out, k)

@@ -49,6 +49,7 @@ func (h *holder) send(token string, proofs ...string) answer {
 
 // testProofs attacks with stolen tokens and proofs (RFC 9449).
 func testProofs(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{More: everything, Identity: "  dpop: {nonce: true}\n"})
 	h, eve := newHolder(w, "ada", "a"), newHolder(w, "eve", "a")
 	first := h.send(h.token, h.fresh())

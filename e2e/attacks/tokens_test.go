@@ -32,6 +32,7 @@ func bait(t *testing.T) (address string, asked *atomic.Int64) {
 
 // testTokens attacks with tokens that are not what they say, or not for whom they are shown.
 func testTokens(t *testing.T, n *tally) {
+	t.Helper()
 	f := newForger(t)
 	w := newWorld(t, n, setup{Identity: foreignIdentity, More: everything, Files: map[string][]byte{"keys.json": f.keySet()}})
 	trap, asked := bait(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -241,9 +242,7 @@ func (w *world) send(c call) answer {
 	h.Set("Mcp-Protocol-Version", "2026-07-28")
 	h.Set("Mcp-Method", "tools/call")
 	h.Set("Mcp-Name", tool)
-	for name, values := range c.header {
-		h[name] = values
-	}
+	maps.Copy(h, c.header)
 	if c.host != "" {
 		req.Host = c.host
 	}

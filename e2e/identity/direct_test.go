@@ -2,6 +2,7 @@ package identity
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,9 +22,7 @@ func native(id string, more map[string]any) map[string]any {
 		"client_id": id, "token_endpoint_auth_method": "none", "application_type": "native", "redirect_uris": []string{callback},
 		"grant_types": []string{"authorization_code", "refresh_token"}, "response_types": []string{"code"},
 	}
-	for k, v := range more {
-		c[k] = v
-	}
+	maps.Copy(c, more)
 	return c
 }
 

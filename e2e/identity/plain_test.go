@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"testing"
@@ -134,9 +135,7 @@ func (c *plain) try(ctx context.Context, t *testing.T, resource string) (map[str
 	if resource != "" {
 		q.Set("resource", resource)
 	}
-	for name, values := range c.more {
-		q[name] = values
-	}
+	maps.Copy(q, c.more)
 	if c.push {
 		status, m := form(ctx, t, at("pushed_authorization_request_endpoint"), q, c.header(t, at("pushed_authorization_request_endpoint")))
 		uri, _ := m["request_uri"].(string)

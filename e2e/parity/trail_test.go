@@ -77,7 +77,7 @@ func (tr *trail) walk(e *warder.Event) walk {
 				last++
 			}
 			out.rounds[last] = append(out.rounds[last], s)
-		case warder.PhaseComplete:
+		case warder.PhaseReview, warder.PhaseComplete:
 		}
 	}
 	return out

@@ -128,10 +128,16 @@ func TestCheckProof(t *testing.T) {
 	t.Parallel()
 	f, other, known := newForger(t), newForger(t), NewProofKeys()
 	claims := func(change map[string]any) func(*testing.T) string {
-		return func(t *testing.T) string { return f.sign(t, f.header(nil), f.claims(change)) }
+		return func(t *testing.T) string {
+			t.Helper()
+			return f.sign(t, f.header(nil), f.claims(change))
+		}
 	}
 	header := func(change map[string]any) func(*testing.T) string {
-		return func(t *testing.T) string { return f.sign(t, f.header(change), f.claims(nil)) }
+		return func(t *testing.T) string {
+			t.Helper()
+			return f.sign(t, f.header(change), f.claims(nil))
+		}
 	}
 	jwk := func(change map[string]any) func(*testing.T) string {
 		return header(map[string]any{"jwk": with(f.jwk(), change)})
@@ -170,23 +176,31 @@ func TestCheckProof(t *testing.T) {
 		{"no id", claims(map[string]any{"jti": nil}), nil, ErrProofMalformed},
 		{"long id", claims(map[string]any{"jti": strings.Repeat("x", 257)}), nil, ErrProofMalformed},
 		{"claim twice", func(t *testing.T) string {
+			t.Helper()
 			return f.sign(t, f.header(nil), `{"jti":"a","jti":"b","htm":"POST","htu":"https://gate.example/mcp/files","iat":1800000000}`)
 		}, nil, ErrProofMalformed},
 		{"token bound to another key", claims(nil), func(r *ProofRule) { r.Thumbprint = rfcThumbprint }, ErrProofKey},
-		{"signed with another key", func(t *testing.T) string { return other.sign(t, f.header(nil), f.claims(nil)) }, nil, ErrProofSignature},
+		{"signed with another key", func(t *testing.T) string {
+			t.Helper()
+			return other.sign(t, f.header(nil), f.claims(nil))
+		}, nil, ErrProofSignature},
 		{"claims of another proof", func(t *testing.T) string {
+			t.Helper()
 			a, b := strings.Split(claims(nil)(t), "."), strings.Split(claims(map[string]any{"jti": "id-2"})(t), ".")
 			return a[0] + "." + b[1] + "." + a[2]
 		}, nil, ErrProofSignature},
 		{"signature of zeros", func(t *testing.T) string {
+			t.Helper()
 			a := strings.Split(claims(nil)(t), ".")
 			return a[0] + "." + a[1] + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64))
 		}, nil, ErrProofSignature},
 		{"signature cut", func(t *testing.T) string {
+			t.Helper()
 			a := strings.Split(claims(nil)(t), ".")
 			return a[0] + "." + a[1] + "." + a[2][:80]
 		}, nil, ErrProofSignature},
 		{"signature in ASN.1", func(t *testing.T) string {
+			t.Helper()
 			a := strings.Split(claims(nil)(t), ".")
 			sum := sha256.Sum256([]byte(a[0] + "." + a[1]))
 			der, err := ecdsa.SignASN1(rand.Reader, f.key, sum[:])
@@ -219,7 +233,10 @@ func TestCheckProof(t *testing.T) {
 		{"no type", header(map[string]any{"typ": nil}), nil, ErrProofMalformed},
 		{"oversized", claims(map[string]any{"x": strings.Repeat("x", MaxProof)}), nil, ErrProofMalformed},
 		{"two parts", func(*testing.T) string { return "a.b" }, nil, ErrProofMalformed},
-		{"four parts", func(t *testing.T) string { return claims(nil)(t) + ".x" }, nil, ErrProofMalformed},
+		{"four parts", func(t *testing.T) string {
+			t.Helper()
+			return claims(nil)(t) + ".x"
+		}, nil, ErrProofMalformed},
 		{"empty", func(*testing.T) string { return "" }, nil, ErrProofMalformed},
 	}
 	for _, tt := range tests {

@@ -88,7 +88,7 @@ func unfit(r rune) bool {
 // hiddenControl reports percent-encoded control characters, in one or two layers, and broken escapes.
 func hiddenControl(raw string) bool {
 	for range 2 {
-		for i := 0; i < len(raw); i++ {
+		for i := range len(raw) {
 			if raw[i] != '%' {
 				continue
 			}
@@ -114,7 +114,7 @@ func hiddenControl(raw string) bool {
 
 // escapes reports whether every percent sign begins an escape.
 func escapes(s string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] == '%' && (i+2 >= len(s) || !hex(s[i+1]) || !hex(s[i+2])) {
 			return false
 		}

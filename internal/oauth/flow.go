@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -106,9 +107,7 @@ func (c *Client) Begin(ctx context.Context, t *Target, reg *Registration, scopes
 		return nil, "", fmt.Errorf("%w: pushed requests are required but there is no endpoint", ErrMetadata)
 	}
 	query := u.Query()
-	for k, v := range params {
-		query[k] = v
-	}
+	maps.Copy(query, params)
 	u.RawQuery = query.Encode()
 	return f, u.String(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -98,10 +99,5 @@ func browse(t *testing.T, address string) url.Values {
 func (r *rig) has(reason warder.Reason) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, got := range r.refused {
-		if got == reason {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.refused, reason)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -66,9 +67,9 @@ func (c *Client) proves(t *Target) bool {
 }
 
 func (c *Client) postToken(ctx context.Context, u *url.URL, r tokenRequest, proof bool) (doc jose.Claims, nonce bool, err error) {
-	form := url.Values{}
-	for k, v := range r.form {
-		form[k] = v
+	form := maps.Clone(r.form)
+	if form == nil {
+		form = url.Values{}
 	}
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
 	if err := c.authenticate(ctx, r, form, header); err != nil {

@@ -421,7 +421,7 @@ func TestRef(t *testing.T) {
 		}
 	}
 	v := New([]byte("SECRET"))
-	for _, s := range []string{fmt.Sprint(v), fmt.Sprintf("%#v", v), fmt.Sprintf("%s", v)} {
+	for _, s := range []string{fmt.Sprint(v), fmt.Sprintf("%#v", v), v.String()} {
 		if strings.Contains(s, "SECRET") {
 			t.Errorf("prints as %s", s)
 		}

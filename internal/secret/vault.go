@@ -259,9 +259,9 @@ func (v *vault) login(ctx context.Context, anew bool) (Value, error) {
 }
 
 func (v *vault) authenticate(ctx context.Context) (*vaultAnswer, error) {
-	path, body := "", map[string]any{}
+	var path string
 	var ref Ref
-	member := "jwt"
+	member, body := "jwt", map[string]any{}
 	switch auth := v.cfg.Auth; {
 	case auth.AppRole != nil:
 		path, ref, member = orText(auth.AppRole.Mount, "approle"), auth.AppRole.SecretID, "secret_id"

@@ -173,11 +173,9 @@ func (c Check) content(m *warder.Message, e *Envelope) error {
 
 // readEnvelope reads the members; unknown ones are refused.
 func readEnvelope(v wire.Value) (e Envelope, sig []byte, err error) {
-	bad := func(name string) (Envelope, []byte, error) {
-		return Envelope{}, nil, fmt.Errorf("%w: envelope member %.32q", ErrField, name)
-	}
+	bad := func(name string) error { return fmt.Errorf("%w: envelope member %.32q", ErrField, name) }
 	if v.Kind() != '{' || len(v.Raw()) > maxEnvelope {
-		return bad("")
+		return Envelope{}, nil, bad("")
 	}
 	for key, m := range v.Members() {
 		name := key.Unescaped()
@@ -185,7 +183,7 @@ func readEnvelope(v wire.Value) (e Envelope, sig []byte, err error) {
 		number, isNumber := m.Int()
 		switch {
 		case isText && (text == "" || len(text) > maxText):
-			return bad(name)
+			return Envelope{}, nil, bad(name)
 		case isText && name == "audience":
 			e.Audience = text
 		case isText && name == "digest":
@@ -198,18 +196,18 @@ func readEnvelope(v wire.Value) (e Envelope, sig []byte, err error) {
 			e.Request = text
 		case isText && name == "sig":
 			if sig, err = base64.RawURLEncoding.Strict().DecodeString(text); err != nil {
-				return bad(name)
+				return Envelope{}, nil, bad(name)
 			}
 		case isNumber && name == "created":
 			e.Created = time.Unix(number, 0)
 		case isNumber && name == "expires":
 			e.Expires = time.Unix(number, 0)
 		default:
-			return bad(name)
+			return Envelope{}, nil, bad(name)
 		}
 	}
 	if e.KeyID == "" || !soundNonce(e.Nonce) || e.Digest == "" || e.Created.IsZero() || e.Expires.IsZero() || sig == nil {
-		return bad("missing")
+		return Envelope{}, nil, bad("missing")
 	}
 	return e, sig, nil
 }
@@ -287,7 +285,8 @@ func bodyWithout(m *warder.Message, members warder.Object) []byte {
 			if len(meta) == 1 {
 				continue
 			}
-			value = append(meta, '}')
+			meta = append(meta, '}')
+			value = meta
 		}
 		b = appendMember(b, m.At(o.Name), value)
 	}

@@ -250,25 +250,25 @@ func TestContentDigest(t *testing.T) {
 }
 
 // signers makes one signer of each algorithm.
-func signers(t testing.TB) []*Signer {
-	t.Helper()
+func signers(tb testing.TB) []*Signer {
+	tb.Helper()
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out []*Signer
 	for _, private := range []any{ed, ec} {
 		der, err := x509.MarshalPKCS8PrivateKey(private)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		s, err := NewSigner("peer-1", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, s)
 	}
@@ -365,11 +365,11 @@ func TestHTTPSignature(t *testing.T) {
 	}
 }
 
-func decode(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func decode(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }

@@ -62,11 +62,11 @@ func (r *runner) holder() *holder {
 	return h
 }
 
-func newSigner(t testing.TB) *jose.Signer {
-	t.Helper()
+func newSigner(tb testing.TB) *jose.Signer {
+	tb.Helper()
 	s, err := jose.NewSigner()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -116,39 +116,39 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
+func newAuthority(tb testing.TB) *authority {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of the case"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	return &authority{key: key, cert: certify(t, template, template, key, key)}
+	return &authority{key: key, cert: certify(tb, template, template, key, key)}
 }
 
-func certify(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
-	t.Helper()
+func certify(tb testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) *x509.Certificate {
+	tb.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), by)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return cert
 }
 
 // issue makes a client certificate for a SPIFFE id or a common name.
-func (a *authority) issue(t testing.TB, name string) *tls.Certificate {
-	t.Helper()
+func (a *authority) issue(tb testing.TB, name string) *tls.Certificate {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -159,29 +159,29 @@ func (a *authority) issue(t testing.TB, name string) *tls.Certificate {
 	} else {
 		template.Subject = pkix.Name{CommonName: name}
 	}
-	cert := certify(t, template, a.cert, key, a.key)
+	cert := certify(tb, template, a.cert, key, a.key)
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
 }
 
 // certificate is what the client of the case shows, and the file with the authority that %CA% stands for.
-func (c *testCase) certificate(t testing.TB) (shown *tls.Certificate, file string) {
-	t.Helper()
+func (c *testCase) certificate(tb testing.TB) (shown *tls.Certificate, file string) {
+	tb.Helper()
 	name := c.key("certificate", "")
 	if name == "" {
 		return nil, ""
 	}
-	ca := newAuthority(t)
-	file = filepath.Join(t.TempDir(), "ca.pem")
+	ca := newAuthority(tb)
+	file = filepath.Join(tb.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	switch name {
 	case "none":
 		return nil, file
 	case "foreign":
-		return newAuthority(t).issue(t, "spiffe://example.org/foreign"), file
+		return newAuthority(tb).issue(tb, "spiffe://example.org/foreign"), file
 	}
-	return ca.issue(t, name), file
+	return ca.issue(tb, name), file
 }
 
 // confirmation is the cnf claim of a token that is bound to the key or to the certificate of the client.

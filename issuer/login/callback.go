@@ -132,12 +132,12 @@ func (s *Service) getCallback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if errors.Is(err, state.ErrNotFound) {
-		s.loginFailed(w, r, nil, failure{"state_unknown", errors.New("no login that began here waits for this answer")})
+		s.loginFailed(w, r, failure{"state_unknown", errors.New("no login that began here waits for this answer")})
 		return
 	}
 	ss, fail := p.finish(r, f, q)
 	if fail != nil {
-		s.loginFailed(w, r, f, *fail)
+		s.loginFailed(w, r, *fail)
 		return
 	}
 	ss.For = hashed(f.Need.Back)
@@ -170,7 +170,7 @@ func one(q url.Values, name string) string {
 }
 
 // loginFailed answers a login that a provider or this site refused.
-func (s *Service) loginFailed(w http.ResponseWriter, r *http.Request, f *flow, fail failure) {
+func (s *Service) loginFailed(w http.ResponseWriter, r *http.Request, fail failure) {
 	s.refused(r, nil, reasonOf(fail.reason), fail.err.Error())
 	text := "Nothing was changed. Go back to what you wanted to do and start again."
 	switch fail.reason {

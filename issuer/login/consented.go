@@ -165,17 +165,17 @@ func describe(details []warder.Detail) []string {
 		if len(d.Tools) > 0 {
 			tools = "only " + strings.Join(d.Tools, ", ")
 		}
-		s := tools + " of " + d.Server
+		says := []string{tools + " of " + d.Server}
 		for _, b := range d.Arguments {
-			s += "; " + bound(b)
+			says = append(says, bound(b))
 		}
 		if d.MaxCalls > 0 {
-			s += "; at most " + strconv.Itoa(d.MaxCalls) + " calls"
+			says = append(says, "at most "+strconv.Itoa(d.MaxCalls)+" calls")
 		}
 		if d.Purpose != "" {
-			s += "; for: " + d.Purpose
+			says = append(says, "for: "+d.Purpose)
 		}
-		out = append(out, s)
+		out = append(out, strings.Join(says, "; "))
 	}
 	return out
 }

@@ -40,16 +40,25 @@ func newCookies(u *url.URL) cookies {
 
 // set gives the browser a value for as long as it runs; the session itself ends earlier, in the store.
 func (c cookies) set(w http.ResponseWriter, name, value string) {
-	http.SetCookie(w, &http.Cookie{
-		Name: name, Value: value, Path: c.path, Secure: c.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	})
+	http.SetCookie(w, c.make(name, value))
 }
 
 // clear takes a value away.
 func (c cookies) clear(w http.ResponseWriter, name string) {
-	http.SetCookie(w, &http.Cookie{
-		Name: name, Path: c.path, MaxAge: -1, Secure: c.secure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
-	})
+	cookie := c.make(name, "")
+	cookie.MaxAge = -1
+	http.SetCookie(w, cookie)
+}
+
+// make returns a cookie of the site.
+func (c cookies) make(name, value string) *http.Cookie {
+	cookie := &http.Cookie{
+		Name: name, Value: value, Path: c.path, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	if !c.secure {
+		cookie.Secure = false
+	}
+	return cookie
 }
 
 // get returns the only value of a name that we could have made. Two cookies of one name are none: the

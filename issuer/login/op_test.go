@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -116,9 +117,7 @@ func (o *op) discovery(w http.ResponseWriter, _ *http.Request) {
 		"id_token_signing_alg_values_supported": []string{"ES256"}, "code_challenge_methods_supported": []string{"S256"},
 		"authorization_response_iss_parameter_supported": o.iss,
 	}
-	for k, v := range o.meta {
-		doc[k] = v
-	}
+	maps.Copy(doc, o.meta)
 	o.reply(w, http.StatusOK, doc)
 }
 
@@ -197,9 +196,7 @@ func (o *op) grant(w http.ResponseWriter, nonce string) {
 	if nonce != "" {
 		claims["nonce"] = nonce
 	}
-	for k, v := range o.claims {
-		claims[k] = v
-	}
+	maps.Copy(claims, o.claims)
 	if o.tamper != nil {
 		o.tamper(claims)
 	}
@@ -228,9 +225,7 @@ func (o *op) userinfo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := map[string]any{"sub": o.sub, "groups": []string{"staff"}}
-	for k, v := range o.claims {
-		out[k] = v
-	}
+	maps.Copy(out, o.claims)
 	o.reply(w, http.StatusOK, out)
 }
 

@@ -56,7 +56,11 @@ func BenchmarkManyGrants(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer br.Close()
+	b.Cleanup(func() {
+		if err := br.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	people := make([]*warder.Principal, 10_000)
 	for i := range people {
 		people[i] = &warder.Principal{Issuer: "https://idp.example", Subject: fmt.Sprint("user-", i), Groups: []string{"dev", "staff", "emea"}}

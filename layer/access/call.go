@@ -1,6 +1,8 @@
 package access
 
 import (
+	"slices"
+
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/wire"
 )
@@ -28,5 +30,5 @@ func serverOf(x *warder.Exchange) string {
 
 // require adds an obligation.
 func require(x *warder.Exchange, o warder.Obligation) {
-	x.Obligations = append(x.Obligations[:len(x.Obligations):len(x.Obligations)], o)
+	x.Obligations = append(slices.Clip(x.Obligations), o)
 }

@@ -44,7 +44,7 @@ func (e *everyMessage) Intercept(ctx context.Context, x *warder.Exchange) (warde
 	}
 	x.Policies = d.Policies
 	if len(d.Obligations) > 0 {
-		x.Obligations = append(x.Obligations[:len(x.Obligations):len(x.Obligations)], d.Obligations...)
+		x.Obligations = append(slices.Clip(x.Obligations), d.Obligations...)
 	}
 	if x.Grant != nil && !e.counts(x, &d) {
 		x.Grant = nil // the call needs none: nothing is spent on it

@@ -3,6 +3,7 @@ package access_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,10 +62,8 @@ type plans struct {
 func (p *plans) Active(g *warder.Grant) bool { return g.Step == p.at && g.ID == p.grant }
 
 func (p *plans) Later(_ *warder.Principal, _, tool string) string {
-	for _, t := range p.later {
-		if t == tool {
-			return "plan"
-		}
+	if slices.Contains(p.later, tool) {
+		return "plan"
 	}
 	return ""
 }

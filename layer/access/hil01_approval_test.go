@@ -72,7 +72,10 @@ func TestHIL01(t *testing.T) {
 func approvalIsBound(t *testing.T, cfg access.Config) {
 	t.Helper()
 	raw := func(s string) func(*testing.T, *warder.Exchange) {
-		return func(t *testing.T, x *warder.Exchange) { x.Request = message(t, s) }
+		return func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
+			x.Request = message(t, s)
+		}
 	}
 	for _, tt := range []struct {
 		name   string

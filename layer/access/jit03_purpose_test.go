@@ -22,6 +22,7 @@ func TestJIT03(t *testing.T) {
 	}
 	declare := func(purpose string) func(*testing.T, *warder.Exchange) {
 		return func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			x.Request = message(t, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read","arguments":{},"_meta":{"io.warder/purpose":`+purpose+`}}}`)
 		}
 	}
@@ -36,29 +37,35 @@ func TestJIT03(t *testing.T) {
 		{"pass read for a report", warder.EffectRead, declare(`"report"`), passes(), "report"},
 		{"pass credential's purpose", warder.EffectWrite, func(_ *testing.T, x *warder.Exchange) { x.Principal.Purpose = "cleanup" }, passes(), "cleanup"},
 		{"pass the same twice", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"report"`)(t, x)
 			x.Principal.Purpose = "report"
 		}, passes(), "report"},
 		{"pass grant's purpose", warder.EffectDestructive, func(_ *testing.T, x *warder.Exchange) { x.Principal.Subject = "granted" }, passes(), "cleanup"},
 		{"near_miss no purpose for what needs none", warder.EffectRead, nil, passes(), ""},
 		{"near_miss allowed label", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"report"`)(t, x)
 			x.Tool.Labels = []string{"docs"}
 		}, passes(), "report"},
 		{"deny destructive for a report", warder.EffectDestructive, declare(`"report"`), of("purpose_mismatch"), "report"},
 		{"deny label", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"report"`)(t, x)
 			x.Tool.Labels = []string{"docs", "salaries"}
 		}, of("purpose_mismatch"), "report"},
 		{"deny label of the server", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"report"`)(t, x)
 			x.Server.Labels = []string{"salaries"}
 		}, of("purpose_mismatch"), "report"},
 		{"deny server", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"cleanup"`)(t, x)
 			x.Server = &warder.Server{Name: "mail"}
 		}, of("purpose_mismatch"), "cleanup"},
 		{"deny widening the credential", warder.EffectRead, func(t *testing.T, x *warder.Exchange) {
+			t.Helper()
 			declare(`"cleanup"`)(t, x)
 			x.Principal.Purpose = "report"
 		}, of("purpose_mismatch"), ""},

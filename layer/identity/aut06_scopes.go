@@ -49,7 +49,7 @@ var _ warder.Interceptor = (*scopeCheck)(nil)
 func newScopeCheck(cfg Config) *scopeCheck {
 	c := &scopeCheck{ask: asker{cfg: cfg}, rules: map[string][]scopeRule{}}
 	givers := inclusion(cfg.Implies)
-	for _, r := range cfg.AuthorityConfig.Scopes {
+	for _, r := range cfg.Scopes {
 		if len(r.Methods) == 0 {
 			r.Methods = []string{wire.MethodToolsCall}
 		}
@@ -185,7 +185,7 @@ func contains(all []string, some ...string) bool {
 // checkScopes reports every fault of the scope rules.
 func (c Config) checkScopes() []error {
 	var errs []error
-	for i, r := range c.AuthorityConfig.Scopes {
+	for i, r := range c.Scopes {
 		err := errors.Join(checkPatterns("tools", r.Tools), checkPatterns("methods", r.Methods))
 		if len(r.Need) == 0 {
 			err = errors.Join(err, errors.New("need: empty"))

@@ -11,11 +11,11 @@ import (
 )
 
 // asked is an exchange in phase Request for a message of a principal to the files server.
-func asked(t testing.TB, p *warder.Principal, raw string) *warder.Exchange {
-	t.Helper()
+func asked(tb testing.TB, p *warder.Principal, raw string) *warder.Exchange {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	x := exchange()
 	x.Principal, x.Inbound, x.Request = p, m, m
@@ -23,15 +23,15 @@ func asked(t testing.TB, p *warder.Principal, raw string) *warder.Exchange {
 }
 
 // callOf is a call of a tool with arguments.
-func callOf(t testing.TB, p *warder.Principal, tool, arguments string) *warder.Exchange {
-	t.Helper()
-	return asked(t, p, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":`+arguments+`}}`)
+func callOf(tb testing.TB, p *warder.Principal, tool, arguments string) *warder.Exchange {
+	tb.Helper()
+	return asked(tb, p, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":`+arguments+`}}`)
 }
 
 // judge asks one control as the runner does: an error denies.
-func judge(t testing.TB, c warder.Interceptor, x *warder.Exchange) warder.Decision {
-	t.Helper()
-	d, err := c.Intercept(t.Context(), x)
+func judge(tb testing.TB, c warder.Interceptor, x *warder.Exchange) warder.Decision {
+	tb.Helper()
+	d, err := c.Intercept(tb.Context(), x)
 	if err != nil {
 		return warder.Decision{Code: warder.CodeUnavailable, Reason: "control_unavailable", Detail: err.Error()}
 	}
@@ -39,10 +39,10 @@ func judge(t testing.TB, c warder.Interceptor, x *warder.Exchange) warder.Decisi
 }
 
 // wantReason reports a decision that is not the wanted one; no reason means a pass.
-func wantReason(t testing.TB, d warder.Decision, reason warder.Reason) {
-	t.Helper()
+func wantReason(tb testing.TB, d warder.Decision, reason warder.Reason) {
+	tb.Helper()
 	if (d.Verdict == warder.Pass) != (reason == "") || d.Reason != reason {
-		t.Errorf("got %v %q (%s), want reason %q", d.Verdict, d.Reason, d.Detail, reason)
+		tb.Errorf("got %v %q (%s), want reason %q", d.Verdict, d.Reason, d.Detail, reason)
 	}
 }
 

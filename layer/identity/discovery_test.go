@@ -3,6 +3,7 @@ package identity
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -33,15 +34,15 @@ type idp struct {
 	fetched []string // paths
 }
 
-func newIDP(t testing.TB, path string) *idp {
-	t.Helper()
-	p := &idp{t: t, place: "/.well-known/oauth-authorization-server" + path, answers: map[string]map[string]any{}}
+func newIDP(tb testing.TB, path string) *idp {
+	tb.Helper()
+	p := &idp{t: tb, place: "/.well-known/oauth-authorization-server" + path, answers: map[string]map[string]any{}}
 	var err error
 	if p.signer, err = jose.NewSigner(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ts := httptest.NewServer(p)
-	t.Cleanup(ts.Close)
+	tb.Cleanup(ts.Close)
 	p.url, p.issuer = ts.URL, ts.URL+path
 	return p
 }
@@ -62,9 +63,7 @@ func (p *idp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "down", http.StatusBadGateway)
 	case r.URL.Path == p.place:
 		doc := map[string]any{"issuer": p.issuer, "jwks_uri": p.url + "/keys", "introspection_endpoint": p.url + "/introspect"}
-		for k, v := range p.meta {
-			doc[k] = v
-		}
+		maps.Copy(doc, p.meta)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(doc) // the client may be gone
 	case r.URL.Path == "/keys":

@@ -7,6 +7,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net/url"
 	"os"
@@ -270,9 +271,7 @@ func TestWorkloadTokens(t *testing.T) {
 	now := b.clock.now().Unix()
 	sign := func(s *jose.Signer, typ string, change map[string]any) string {
 		c := map[string]any{"sub": workloadID, "aud": []string{filesURI}, "exp": now + 300}
-		for k, v := range change {
-			c[k] = v
-		}
+		maps.Copy(c, change)
 		token, err := s.Sign(typ, c)
 		if err != nil {
 			t.Fatal(err)

@@ -14,12 +14,12 @@ import (
 	"github.com/warder-mcp/warder/internal/state"
 )
 
-func narrowed(t testing.TB, details string) *warder.Principal {
-	t.Helper()
+func narrowed(tb testing.TB, details string) *warder.Principal {
+	tb.Helper()
 	p := human()
 	var err error
 	if p.Details, err = rar.Parse([]byte(details)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }

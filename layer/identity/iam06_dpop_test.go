@@ -140,12 +140,11 @@ func TestIAM06(t *testing.T) {
 			return proved(token, proof)
 		}, badProof("proof_time")},
 		{"deny proof from the future", nil, func(b *bench) *warder.Exchange {
-			token, _ := bound(b)
 			p, err := jose.NewProver(func() time.Time { return b.clock.now().Add(jose.DefaultWindow + time.Second) })
 			if err != nil {
 				b.t.Fatal(err)
 			}
-			token = with(map[string]any{"cnf": map[string]any{"jkt": p.Thumbprint()}})(b)
+			token := with(map[string]any{"cnf": map[string]any{"jkt": p.Thumbprint()}})(b)
 			return proved(token, b.prove(p, "POST", filesURI, token, ""))
 		}, badProof("proof_time")},
 		{"near_miss a narrower window", func(c *Config, _ *Deps) { c.DPoP.Window = 30 * time.Second }, func(b *bench) *warder.Exchange {
@@ -439,6 +438,7 @@ func BenchmarkDPoP(b *testing.B) {
 	}
 	x := proved(token, proofs[0])
 	run := func(b *testing.B) {
+		b.Helper()
 		i := 0
 		for b.Loop() {
 			if i == len(proofs) {

@@ -21,21 +21,21 @@ import (
 )
 
 // signingKey makes a key pair in files.
-func signingKey(t testing.TB) (signer *sigs.Signer, private, public string) {
-	t.Helper()
+func signingKey(tb testing.TB) (signer *sigs.Signer, private, public string) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	der, err1 := x509.MarshalPKCS8PrivateKey(key)
 	pub, err2 := x509.MarshalPKIXPublicKey(key.Public())
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	private, public = filepath.Join(dir, "key.pem"), filepath.Join(dir, "key.pub")
 	err3 := os.WriteFile(private, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 	err4 := os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pub}), 0o600)
 	signer, err5 := sigs.SignerOf("peer", key)
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return signer, private, public
 }
@@ -170,11 +170,11 @@ func (tt signedCase) run(t *testing.T) {
 	wantReason(t, d, tt.want)
 }
 
-func decoded(t testing.TB, raw string) *warder.Message {
-	t.Helper()
+func decoded(tb testing.TB, raw string) *warder.Message {
+	tb.Helper()
 	m, err := wire.Decode([]byte(raw), wire.Limits{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }

@@ -189,7 +189,7 @@ func VerifyReceipt(receipt []byte, verifierKey string) (Receipt, error) {
 	case f.Trail != nil && f.answerReceipt == answerReceipt{}:
 		return f.Trail.verify(verifierKey)
 	case f.Trail == nil && f.Note != "":
-		return f.answerReceipt.verify(verifierKey)
+		return f.verify(verifierKey)
 	default:
 		return Receipt{}, fmt.Errorf("%w: not a receipt", ErrReceipt)
 	}

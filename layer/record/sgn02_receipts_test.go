@@ -17,22 +17,22 @@ import (
 )
 
 // answered is an exchange with an answer on its way to the client.
-func answered(t testing.TB, l *Log, result string) (*receipts, *warder.Exchange) {
-	t.Helper()
+func answered(tb testing.TB, l *Log, result string) (*receipts, *warder.Exchange) {
+	tb.Helper()
 	c := &receipts{log: l, digest: "c0ffee", now: time.Now}
-	x := call(t, warder.EffectWrite, `{"to":"bob"}`)
+	x := call(tb, warder.EffectWrite, `{"to":"bob"}`)
 	x.Inbound, x.Policies, x.Approval = x.Request, []string{"mail"}, "ap-1"
 	x.Grant = &warder.Grant{ID: "gr-1"}
-	x.Response = decode(t, `{"jsonrpc":"2.0","id":7,"result":`+result+`}`)
+	x.Response = decode(tb, `{"jsonrpc":"2.0","id":7,"result":`+result+`}`)
 	return c, x
 }
 
 // receiptOf runs the control and takes the receipt out of the answer.
-func receiptOf(t testing.TB, c *receipts, x *warder.Exchange) []byte {
-	t.Helper()
-	d, err := c.Intercept(t.Context(), x)
+func receiptOf(tb testing.TB, c *receipts, x *warder.Exchange) []byte {
+	tb.Helper()
+	d, err := c.Intercept(tb.Context(), x)
 	if err != nil || d.Verdict != warder.Pass {
-		t.Fatalf("%+v, %v", d, err)
+		tb.Fatalf("%+v, %v", d, err)
 	}
 	return bytes.Clone(x.Response.At(x.Response.Meta.Get(MetaReceipt)))
 }

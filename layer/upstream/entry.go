@@ -80,7 +80,7 @@ func (e *entry) ready(now time.Time) *token {
 	return nil
 }
 
-func (e *entry) use(t *oauth.Tokens, asked []string, version int64) *token {
+func (e *entry) use(t *oauth.Tokens, asked []string, version int64) {
 	now := e.s.k.now()
 	tok := &token{Tokens: t, access: string(t.Access.Bytes()), got: now, asked: asked, version: version}
 	scheme := "Bearer "
@@ -95,7 +95,6 @@ func (e *entry) use(t *oauth.Tokens, asked []string, version int64) *token {
 		tok.renewAt = now.Add(life * 3 / 4)
 	}
 	e.cur.Store(tok)
-	return tok
 }
 
 // obtain makes the entry ready. bad is a token that the server refused, nil if none.

@@ -99,7 +99,8 @@ func (p pages) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	headers(w)
-	http.Redirect(w, r, address, http.StatusSeeOther)
+	w.Header().Set("Location", address)
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 var (

@@ -52,14 +52,14 @@ type replica struct {
 
 func (r *rig) now() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
 
-func newRig(t testing.TB, creds upstream.Credentials) *rig {
-	t.Helper()
-	r := &rig{t: t, as: oauthtest.New(t), creds: creds}
-	r.resource = oauthtest.NewResource(t, r.as)
+func newRig(tb testing.TB, creds upstream.Credentials) *rig {
+	tb.Helper()
+	r := &rig{t: tb, as: oauthtest.New(tb), creds: creds}
+	r.resource = oauthtest.NewResource(tb, r.as)
 	r.state = state.NewMemory(r.now)
 	var err error
 	if r.box, err = seal.New(seal.NewKey()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.person.Store(&upstream.Person{Names: []upstream.Name{{Issuer: "https://login.example.com", Subject: "alice"}}})
 	return r
@@ -238,11 +238,11 @@ func (r *rig) told(effect string, reason warder.Reason) bool {
 }
 
 // write puts a secret into a file.
-func write(t testing.TB, name, text string) secret.Ref {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
+func write(tb testing.TB, name, text string) secret.Ref {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return secret.Ref{File: file}
 }

@@ -62,7 +62,9 @@ func TestMSH03(t *testing.T) {
 	t.Run("near_miss rotated, its lease ends", func(t *testing.T) {
 		t.Parallel()
 		r, file := keyed(t)
-		r.call(alice())
+		if status, e := r.call(alice()); status != http.StatusOK {
+			t.Fatalf("before the rotation: %d, %v", status, e)
+		}
 		rotate(t, r, file)
 		r.clock.Store(int64(6 * time.Minute))
 		before := len(r.resource.Requests)
@@ -114,7 +116,7 @@ func TestMSH03(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer keeper.Close()
+		defer func() { _ = keeper.Close() }() // holds nothing that outlives the test
 		k, err := upstream.Open(upstream.Config{}, upstream.Deps{
 			State: state.NewMemory(nil), Box: box, Secrets: keeper,
 			Servers: []upstream.Server{{Name: "s", Credentials: upstream.Credentials{Secret: &upstream.Secret{Env: map[string]secret.Ref{"API_KEY": write(t, "k", "v")}}}}},
@@ -122,7 +124,7 @@ func TestMSH03(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer k.Close()
+		defer func() { _ = k.Close() }()
 		layer, err := upstream.New(k)
 		if err != nil {
 			t.Fatal(err)

@@ -141,11 +141,11 @@ type registrations struct{ s *server }
 
 // keptRegistration is a registration as it is stored.
 type keptRegistration struct {
-	Issuer   string    `json:"issuer"`
-	ClientID string    `json:"client_id"`
-	Method   string    `json:"method,omitempty"`
-	Secret   string    `json:"secret,omitempty"`
-	NotAfter time.Time `json:"not_after,omitzero"`
+	Issuer     string    `json:"issuer"`
+	ClientID   string    `json:"client_id"`
+	Method     string    `json:"method,omitempty"`
+	Credential string    `json:"credential,omitempty"` // client secret
+	NotAfter   time.Time `json:"not_after,omitzero"`
 }
 
 func (r registrations) id(issuer string) string {
@@ -167,7 +167,7 @@ func (r registrations) Load(ctx context.Context, issuer string) (*oauth.Registra
 	if err := r.s.k.open1(docRegistration, id, doc.Body, &b); err != nil {
 		return nil, err
 	}
-	return &oauth.Registration{Issuer: b.Issuer, ClientID: b.ClientID, Method: b.Method, Secret: secret.New([]byte(b.Secret)), NotAfter: b.NotAfter}, nil
+	return &oauth.Registration{Issuer: b.Issuer, ClientID: b.ClientID, Method: b.Method, Secret: secret.New([]byte(b.Credential)), NotAfter: b.NotAfter}, nil
 }
 
 // Save implements oauth.Registrations.

@@ -304,10 +304,10 @@ func (o *Outbox) send(ctx context.Context, to *destination, l *letter) (again bo
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 4096) // so that the connection can be used again
-	switch {
-	case resp.StatusCode == http.StatusAccepted || resp.StatusCode == http.StatusOK:
+	switch resp.StatusCode {
+	case http.StatusAccepted, http.StatusOK:
 		return false, nil
-	case resp.StatusCode == http.StatusBadRequest:
+	case http.StatusBadRequest:
 		return false, fmt.Errorf("status %d", resp.StatusCode)
 	default:
 		return true, fmt.Errorf("status %d", resp.StatusCode)

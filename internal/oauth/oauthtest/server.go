@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -59,8 +60,8 @@ type code struct {
 }
 
 // New starts a server that ends with the test.
-func New(t testing.TB) *Server {
-	t.Helper()
+func New(tb testing.TB) *Server {
+	tb.Helper()
 	s := &Server{
 		Clients: map[string]string{}, Issued: map[string]Issued{}, codes: map[string]code{}, refresh: map[string]Issued{}, pushed: map[string]url.Values{},
 	}
@@ -82,7 +83,7 @@ func New(t testing.TB) *Server {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	t.Cleanup(srv.Close)
+	tb.Cleanup(srv.Close)
 	s.URL = srv.URL
 	return s
 }
@@ -148,7 +149,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	if s.Answer != nil {
 		s.Answer(answer)
 	}
-	http.Redirect(w, r, q.Get("redirect_uri")+"?"+answer.Encode(), http.StatusFound)
+	w.Header().Set("Location", q.Get("redirect_uri")+"?"+answer.Encode())
+	w.WriteHeader(http.StatusFound)
 }
 
 func (s *Server) par(w http.ResponseWriter, r *http.Request) {
@@ -281,14 +283,14 @@ type Resource struct {
 }
 
 // NewResource starts a protected server that ends with the test.
-func NewResource(t testing.TB, servers ...*Server) *Resource {
-	t.Helper()
+func NewResource(tb testing.TB, servers ...*Server) *Resource {
+	tb.Helper()
 	r := &Resource{Servers: servers}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/oauth-protected-resource/mcp", r.metadata)
 	mux.HandleFunc("POST /mcp", r.mcp)
 	srv := httptest.NewServer(mux)
-	t.Cleanup(srv.Close)
+	tb.Cleanup(srv.Close)
 	r.URL = srv.URL + "/mcp"
 	return r
 }
@@ -297,9 +299,7 @@ func (r *Resource) metadata(w http.ResponseWriter, _ *http.Request) {
 	r.Mu.Lock()
 	defer r.Mu.Unlock()
 	m := map[string]any{"resource": r.URL, "authorization_servers": []string{r.Servers[0].URL}}
-	for k, v := range r.Metadata {
-		m[k] = v
-	}
+	maps.Copy(m, r.Metadata)
 	write(w, http.StatusOK, m)
 }
 

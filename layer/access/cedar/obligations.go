@@ -18,7 +18,7 @@ import (
 func obligations(notes types.Annotations, permit bool) ([]warder.Obligation, error) {
 	var out []warder.Obligation
 	for _, kind := range []warder.ObligationKind{warder.ObligationApproval, warder.ObligationGrant, warder.ObligationACR, warder.ObligationMaxAge} {
-		value, has := notes[types.Ident(kind)]
+		value, has := notes[types.AnnotationKey(kind)]
 		if !has {
 			continue
 		}

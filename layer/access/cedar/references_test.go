@@ -28,7 +28,7 @@ func TestReferences(t *testing.T) {
 	}{
 		{"all is there", `permit(principal, action == Warder::Action::"tools/call", resource == Warder::Tool::"files/read")
 			when { context has arguments && context.arguments has path && context.arguments.path like "/pub/*" };`, nil, nil},
-		{"misspelt server", `permit(principal, action, resource in Warder::Server::"fiels");`, []string{`no server "fiels"`}, []string{"files"}},
+		{"misspelt server", `permit(principal, action, resource in Warder::Server::"filez");`, []string{`no server "filez"`}, []string{"files"}},
 		{"misspelt tool", `forbid(principal, action, resource == Warder::Tool::"files/delte");`, []string{`no tool "files/delte"`}, []string{"files/delete"}},
 		{"misspelt tool in a condition", `forbid(principal, action == Warder::Action::"tools/call", resource) when { resource.name == "delte" };`, []string{`no definition named "delte"`}, []string{"delete"}},
 		{"misspelt tool in a set", `forbid(principal, action == Warder::Action::"tools/call", resource) when { ["send", "raed"].contains(resource.name) };`, []string{`no definition named "raed"`}, []string{"read"}},
