@@ -39,7 +39,7 @@ tools: {trust: approved}
 access:
   freshness: {revocation: 2s, stale_read: 1m}
   grants: {self: true}
-  approval: {tools: ["*/gated"], wait: 1s, rate: {pending: 500, per_hour: 5000, queue: 500}}
+  approval: {tools: ["*/gated"], wait: 5s, rate: {pending: 500, per_hour: 5000, queue: 500}}
   inline: |
     permit (principal, action, resource);
 gateway:
@@ -211,6 +211,9 @@ func (g *gate) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if bin, err = g.f.program(bin); err != nil {
+		t.Fatal(err)
+	}
 	level := g.f.setup.log
 	if level == "" {
 		level = "warn"
@@ -233,6 +236,22 @@ func (g *gate) start() {
 		}
 		_ = proc.Stop() // always nil
 	})
+}
+
+// program is the program where the user of the gateways can reach it.
+func (f *fleet) program(bin string) (string, error) {
+	if f.setup.user == 0 {
+		return bin, nil
+	}
+	path := filepath.Join(f.dir, "warder")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	b, err := os.ReadFile(bin)
+	if err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, b, 0o755)
 }
 
 // do asks a gateway as the operator at its socket.

@@ -4,8 +4,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"strings"
+	"syscall"
 	"testing"
 )
+
+// kill ends a process without giving it a chance to save anything.
+func kill(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) }
 
 // tokenID is the jti of a token.
 func tokenID(t *testing.T, token string) string {
