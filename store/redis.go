@@ -71,7 +71,7 @@ type redisReplays struct {
 // A redisMemory is what one run of the server remembers.
 type redisMemory struct {
 	run, born string
-	refuse    time.Time // ids that end by then may have been used before it was born
+	refuse    refusal // ids that may have been used before it was born
 }
 
 var _ state.Replays = (*redisReplays)(nil)
@@ -160,8 +160,8 @@ func (r *redisReplays) Add(ctx context.Context, id string, until time.Time) (boo
 	if left <= 0 {
 		return false, nil
 	}
-	d := digestOf(id)
-	if left > longWindow {
+	d, long := digestOf(id), left > memoryOnly(id)
+	if long {
 		r.table.sweep(ctx, now)
 		if fresh, err := r.table.add(ctx, d, until, now); err != nil || !fresh {
 			return false, err
@@ -176,14 +176,14 @@ func (r *redisReplays) Add(ctx context.Context, id string, until time.Time) (boo
 	}
 	if known == nil || known.run != run || known.born != born {
 		// The server did not have the ids of the table yet when it was asked.
-		if known, err = r.meet(ctx, run, born); err == nil && fresh && left <= longWindow {
+		if known, err = r.meet(ctx, run, born); err == nil && fresh && !long {
 			fresh, err = r.table.lacks(ctx, d, now)
 		}
 		if err != nil {
 			return false, fmt.Errorf("remember id: %w", err)
 		}
 	}
-	return fresh && until.After(known.refuse), nil
+	return fresh && !known.refuse.holds(id, until), nil
 }
 
 // ask adds an id to the server's memory, and returns which memory that is.
@@ -235,7 +235,7 @@ func (r *redisReplays) meet(ctx context.Context, run, born string) (*redisMemory
 			return nil, err
 		}
 	}
-	m := &redisMemory{run: run, born: born, refuse: time.UnixMilli(ms).Add(widest + clockSkew)}
+	m := &redisMemory{run: run, born: born, refuse: refusal{time.UnixMilli(ms).Add(clockSkew), widest}}
 	r.memory.Store(m)
 	return m, nil
 }

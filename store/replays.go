@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,14 +28,25 @@ import (
 //
 // Ids that must be remembered for longer than two minutes, such as those of client assertions, are rare
 // and are written to the database at once, so they do not stretch the longest time. They come back into
-// memory after a loss. A gateway that closes writes what it remembers to the database, so that it
+// memory after a loss. Proofs come with every call and last five minutes; they stretch the longest time
+// for themselves alone: of the other ids, none with more than two minutes left was in memory only.
+// A gateway that closes writes what it remembers to the database, so that it
 // refuses nothing when it starts again.
 
 const (
-	longWindow  = 2 * time.Minute // ids with more time left are in the database at once
-	windowStep  = 5 * time.Second // the longest time is rounded up to these, so that it is written seldom
-	maxRemember = 1 << 20         // ids in memory; beyond them nothing is accepted until some have ended
+	longWindow  = 2 * time.Minute                // ids with more time left are in the database at once
+	proofWindow = 5*time.Minute + 10*time.Second // proofs with more time left, from clocks that are ahead, too
+	windowStep  = time.Second                    // the longest time is rounded up to these, so that it is written seldom
+	maxRemember = 1 << 21                        // ids in memory; beyond them nothing is accepted until some have ended
 )
+
+// memoryOnly is how much time an id may have left to be kept in memory only.
+func memoryOnly(id string) time.Duration {
+	if strings.HasPrefix(id, state.ProofID) {
+		return proofWindow
+	}
+	return longWindow
+}
 
 // A digest stands for an id: 128 bits of its SHA-256. Nobody finds an id with the digest of another's.
 type digest [16]byte
@@ -181,7 +193,18 @@ type memoryReplays struct {
 
 	mu     sync.Mutex
 	ready  atomic.Bool
-	refuse time.Time // ids that end by then may have been used before this process
+	refuse refusal // ids that may have been used before this process
+}
+
+// A refusal recognises ids that may have been used before a loss. The zero value refuses nothing.
+type refusal struct {
+	lost   time.Time     // the moment of the loss
+	widest time.Duration // the longest time that an id had left that was in memory only
+}
+
+// holds reports whether an id that ends at a moment may have been lost.
+func (r *refusal) holds(id string, until time.Time) bool {
+	return !r.lost.IsZero() && !until.After(r.lost.Add(min(r.widest, memoryOnly(id))))
 }
 
 // A shard is a part of the memory with a lock of its own.
@@ -209,10 +232,10 @@ func (r *memoryReplays) Add(ctx context.Context, id string, until time.Time) (bo
 	}
 	now := r.db.now()
 	left := until.Sub(now)
-	if left <= 0 || !until.After(r.refuse) {
+	if left <= 0 || r.refuse.holds(id, until) {
 		return false, nil
 	}
-	long := left > longWindow
+	long := left > memoryOnly(id)
 	if !long {
 		if err := r.window.cover(ctx, left); err != nil {
 			return false, err
@@ -260,14 +283,14 @@ func (r *memoryReplays) load(ctx context.Context) error {
 	}
 	now := r.db.now()
 	var saved bool
-	var refuse time.Time
+	var refuse refusal
 	err := r.db.update(ctx, func(tx *tx) error {
 		var widest int64
 		if err := tx.QueryRowContext(ctx, "SELECT widest, saved FROM replay_memory").Scan(&widest, &saved); err != nil {
 			return err
 		}
 		if !saved {
-			refuse = now.Add(time.Duration(widest))
+			refuse = refusal{lost: now, widest: time.Duration(widest)}
 		}
 		r.window.widest.Store(widest)
 		_, err := tx.ExecContext(ctx, "UPDATE replay_memory SET saved = 0")
@@ -312,7 +335,7 @@ func (r *memoryReplays) close(ctx context.Context) error {
 			}
 		}
 		// What this process itself refuses from before, it goes on to refuse through the next.
-		if r.refuse.After(now) {
+		if r.refuse.lost.Add(r.refuse.widest).After(now) {
 			return nil
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE replay_memory SET saved = 1, widest = 0")

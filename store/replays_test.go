@@ -36,6 +36,50 @@ func TestReplaysAfterACrash(t *testing.T) {
 	add(next, "assertion", 50*time.Second-time.Millisecond, false)
 }
 
+// TestProofsStayInMemory proves that the proof of a call is not written to the database, that a gateway that
+// was killed refuses those of before all the same, and that other ids do not pay for it.
+func TestProofsStayInMemory(t *testing.T) {
+	t.Parallel()
+	path, clock := file(t), statetest.NewClock()
+	const left = 5*time.Minute + time.Second
+	add := func(db *DB, id string, left time.Duration, want bool) {
+		t.Helper()
+		if got, err := db.Replays().Add(t.Context(), id, clock.Now().Add(left)); err != nil || got != want {
+			t.Errorf("Add(%s, %v) = %v, %v, want %v", id, left, got, err, want)
+		}
+	}
+	rows := func(db *DB) (n int) {
+		t.Helper()
+		if err := db.queryRow(t.Context(), "SELECT count(*) FROM replays").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	killed := open(t, path, WithClock(clock.Now))
+	add(killed, "dpop:a", left, true)
+	add(killed, "dpop:a", left, false)
+	if n := rows(killed); n != 0 {
+		t.Errorf("%d ids in the database, want none", n)
+	}
+	add(killed, "dpop:of a clock that is far ahead", 2*left, true)
+	add(killed, "assertion", left, true)
+	if n := rows(killed); n != 2 {
+		t.Errorf("%d ids in the database, want 2", n)
+	}
+	clock.Add(10 * time.Second)
+
+	next := open(t, path, WithClock(clock.Now)) // killed never closed
+	add(next, "dpop:a", left-10*time.Second, false)
+	add(next, "dpop:of a clock that is far ahead", 2*left-10*time.Second, false)
+	add(next, "dpop:not seen by anybody, but older than the process", left, false)
+	add(next, "assertion", left-10*time.Second, false)
+	add(next, "assertion that nobody saw", longWindow+time.Second, true)
+	clock.Add(time.Millisecond)
+	add(next, "dpop:b", left, true)
+	clock.Add(left - 10*time.Second - time.Millisecond - 1)
+	add(next, "dpop:a", 1, false)
+}
+
 // TestReplaysAfterAClose proves that a gateway that ended in good order passes on what it remembers, so
 // that the next refuses exactly that.
 func TestReplaysAfterAClose(t *testing.T) {

@@ -133,6 +133,10 @@ type Store interface {
 	Watch(ctx context.Context) <-chan struct{}
 }
 
+// ProofID begins the ids of DPoP proofs. One comes with every call and ends after a few minutes, so an
+// implementation of [Replays] may keep them in memory, if it refuses what it lost.
+const ProofID = "dpop:"
+
 // Replays remembers ids that may be used once, such as those of DPoP proofs (RFC 9449 section 11.1).
 // All replicas share it. It is safe for concurrent use.
 type Replays interface {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/jose"
+	"github.com/warder-mcp/warder/internal/state"
 )
 
 // senderConstraint accepts a token that is bound to a key only from whoever shows that key on this very
@@ -150,8 +151,12 @@ func (c *senderConstraint) proof(ctx context.Context, x *warder.Exchange, p *war
 
 // replayID names a proof: a hash of key and jti, because jti is the client's own text.
 func replayID(p *jose.Proof) string {
-	sum := sha256.Sum256([]byte(p.Thumbprint + "\x00" + p.ID))
-	return "dpop:" + base64.RawURLEncoding.EncodeToString(sum[:])
+	var text [512]byte // holds every thumbprint and id
+	sum := sha256.Sum256(append(append(append(text[:0], p.Thumbprint...), 0), p.ID...))
+	var id [len(state.ProofID) + 43]byte
+	copy(id[:], state.ProofID)
+	base64.RawURLEncoding.Encode(id[len(state.ProofID):], sum[:])
+	return string(id[:])
 }
 
 // address is the public address of the request. It is made from base_url and the path, never from the
