@@ -24,7 +24,6 @@ const (
 	EventAdmin      EventType = "admin"      // an operator did something else, break-glass included
 	EventCredential EventType = "credential" // a credential for a server was obtained, renewed or refused
 	EventEgress     EventType = "egress"     // a connection that Warder was to open was refused
-	EventEgress     EventType = "egress"     // a connection that Warder was to open was refused
 )
 
 // An Event is one entry of the audit trail. Values that came from a client or a server are hashed,
