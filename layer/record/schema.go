@@ -50,7 +50,6 @@ func Types() [][2]string {
 		{string(warder.EventAdmin), "an operator did something else, break-glass included"},
 		{string(warder.EventCredential), "a credential for a server was obtained, renewed or refused"},
 		{string(warder.EventEgress), "a connection that Warder was to open was refused, and for what it was to be"},
-		{string(warder.EventEgress), "a connection that Warder was to open was refused, and for what it was to be"},
 	}
 }
 
