@@ -119,6 +119,12 @@ func newFleet(t *testing.T, s setup) *fleet {
 		t.Fatal(err)
 	}
 	f := &fleet{t: t, setup: s, name: "http://" + address, dir: t.TempDir(), modern: newUpstream(t, true), legacy: newUpstream(t, false)}
+	if s.user != 0 {
+		if err := os.Chmod(filepath.Dir(f.dir), 0o711); err != nil { // the gateways pass through
+			t.Fatal(err)
+		}
+		f.give(f.dir)
+	}
 	f.share()
 	count := 2
 	if s.lone {

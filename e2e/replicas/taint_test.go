@@ -16,8 +16,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,8 +31,22 @@ import (
 	"github.com/warder-mcp/warder/issuer"
 )
 
-// nobody is the user the gateways run as, an ordinary one.
-const nobody = 65534
+// ordinary is the user the gateways run as: that of the database server, whose socket it may use.
+func ordinary(t *testing.T) uint32 {
+	t.Helper()
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		u, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		t.Skipf("NOT EXERCISED: gateways of an ordinary user: %v; run make fixtures", err)
+	}
+	id, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(id)
+}
 
 // needles are secrets by what they are.
 type needles map[string][]byte
@@ -125,20 +141,20 @@ func newTaint(t *testing.T, s setup) *taint {
 		w.WriteHeader(http.StatusOK)
 	}))
 	t.Cleanup(collector.Close)
+	s.user, s.log = ordinary(t), "debug"
 	dir := t.TempDir()
 	for name, text := range map[string]string{"upstream": upstreamSecret, "client": clientSecret} {
 		path := filepath.Join(dir, name)
-		if err := errorsOf(os.WriteFile(path, []byte(text), 0o600), os.Chown(path, nobody, nobody)); err != nil {
+		if err := errorsOf(os.WriteFile(path, []byte(text), 0o600), os.Chown(path, int(s.user), int(s.user))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	secured := newUpstream(t, true)
-	s.user, s.log = nobody, "debug"
 	s.issuer = fmt.Sprintf(`, login: {local: {enabled: true}}, legacy_secrets: true, clients: [
   {id: app, name: App, native: true, redirect_uris: [%q]},
   {id: svc, name: Svc, grants: [client_credentials], secret: {file: %q}, introspect: true}]`, callback, dir+"/client")
 	s.servers = fmt.Sprintf("  - {name: secured, url: %q, era: modern, timeout: 10s, credentials: {secret: {prefix: \"Bearer \", value: {file: %q}}}}\n", secured.URL, dir+"/upstream")
-	s.extra = fmt.Sprintf("record: {otlp: {endpoint: %q}, trace: {sample: 1}}", collector.URL)
+	s.extra = fmt.Sprintf("record: {otlp: {endpoint: %q}, trace: {sample_ratio: 1}}", collector.URL)
 	tt.fleet = newFleet(t, s)
 	for _, u := range []*upstream{tt.modern, tt.legacy, secured} {
 		u.mu.Lock()
@@ -426,7 +442,7 @@ func (tt *taint) memory(g *gate) {
 	t := tt.t
 	pid := g.proc.Pid()
 	other := exec.CommandContext(t.Context(), "sleep", "60")
-	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: tt.setup.user, Gid: tt.setup.user}}
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -435,10 +451,10 @@ func (tt *taint) memory(g *gate) {
 		_ = other.Wait()         // killed
 	}()
 	time.Sleep(100 * time.Millisecond) // until it is the program
-	if err := readable(other.Process.Pid); err != nil {
+	if err := readable(other.Process.Pid, tt.setup.user); err != nil {
 		t.Errorf("an ordinary process of the user: %v, want it readable: the test would find nothing", err)
 	}
-	if err := readable(pid); err == nil {
+	if err := readable(pid, tt.setup.user); err == nil {
 		t.Error("a process of the gateway's user can read its memory")
 	}
 	before := report(tt.secrets, memoryOf(t, pid))
@@ -467,9 +483,9 @@ func report(n needles, memory []byte) string {
 }
 
 // readable asks as the ordinary user for the memory of a process.
-func readable(pid int) error {
+func readable(pid int, user uint32) error {
 	cmd := exec.Command("sh", "-c", fmt.Sprintf("exec 3</proc/%d/mem && cat /proc/%d/environ >/dev/null", pid, pid))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
