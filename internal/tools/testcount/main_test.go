@@ -1,46 +1,65 @@
 package main
 
 import (
-	"fmt"
-	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// TestLeaves counts the same run with and without the tests that have sub-tests.
-func TestLeaves(t *testing.T) {
-	t.Parallel()
-	run := func(lines ...string) string {
-		var b strings.Builder
-		for _, l := range lines {
-			action, test, _ := strings.Cut(l, " ")
-			fmt.Fprintf(&b, "{\"Action\":%q,\"Package\":\"p\",\"Test\":%q}\n", action, test)
+const stream = `
+{"Action":"run","Package":"a","Test":"TestGood"}
+{"Action":"output","Package":"a","Test":"TestGood","Output":"=== RUN   TestGood\n"}
+{"Action":"output","Package":"a","Test":"TestGood","Output":"noise\n"}
+{"Action":"pass","Package":"a","Test":"TestGood"}
+{"Action":"output","Package":"a","Test":"TestBad","Output":"    a_test.go:1: want 1\n"}
+{"Action":"output","Package":"a","Test":"TestBad","Output":"--- FAIL: TestBad\n"}
+{"Action":"fail","Package":"a","Test":"TestBad"}
+{"Action":"output","Package":"a","Test":"TestNot","Output":"    a_test.go:2: needs root\n"}
+{"Action":"skip","Package":"a","Test":"TestNot"}
+{"Action":"output","Package":"a","Output":"FAIL\ta\t0.1s\n"}
+{"Action":"fail","Package":"a"}
+{"Action":"output","Package":"b","Output":"PASS\n"}
+{"Action":"output","Package":"b","Output":"ok  \tb\t0.1s\n"}
+{"Action":"pass","Package":"b"}
+{"ImportPath":"c","Action":"build-output","Output":"c.go:1: syntax error\n"}
+{"Action":"output","Package":"c","Output":"FAIL\tc [build failed]\n"}
+{"Action":"fail","Package":"c","FailedBuild":"c"}
+`
+
+func TestCounts(t *testing.T) {
+	var out strings.Builder
+	c := counter{out: &out, lines: map[string][]string{}}
+	if err := c.read(strings.NewReader(strings.TrimSpace(stream))); err != nil {
+		t.Fatal(err)
+	}
+	if c.passed != 1 || c.failed != 2 || c.skipped != 1 {
+		t.Errorf("%d passed, %d failed, %d skipped; want 1, 2 (TestBad and the package that did not build), 1", c.passed, c.failed, c.skipped)
+	}
+	want := `    a_test.go:1: want 1
+--- FAIL: TestBad
+    a_test.go:2: needs root
+FAIL	a	0.1s
+ok  	b	0.1s
+c.go:1: syntax error
+FAIL	c [build failed]
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("shown (-want +got):\n%s", diff)
+	}
+	name := filepath.Join(t.TempDir(), "total")
+	for range 2 {
+		if err := c.add(name); err != nil {
+			t.Fatal(err)
 		}
-		return b.String()
 	}
-	good := run("run A", "run A/b", "run A/b/c", "pass A/b/c", "pass A/b", "run A/d", "pass A/d", "pass A", "run E", "pass E", "pass ")
-	bad := run("run A", "run A/b", "fail A/b", "run A/c", "pass A/c", "fail A", "fail ")
-	own := run("run A", "run A/b", "pass A/b", "fail A", "fail ")
-	tests := []struct {
-		name           string
-		in             string
-		leaves         bool
-		passed, failed int
-	}{
-		{"all", good, false, 5, 0}, {"leaves", good, true, 3, 0},
-		{"a sub-test failed", bad, false, 1, 2}, {"a leaf failed", bad, true, 1, 1},
-		{"only the parent failed", own, true, 1, 1},
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			c := counter{out: io.Discard, lines: map[string][]string{}, leaves: tt.leaves}
-			if err := c.read(strings.NewReader(tt.in)); err != nil {
-				t.Fatal(err)
-			}
-			if c.passed != tt.passed || c.failed != tt.failed {
-				t.Errorf("%d passed, %d failed, want %d and %d", c.passed, c.failed, tt.passed, tt.failed)
-			}
-		})
+	if string(got) != "2 4\n" {
+		t.Errorf("total after two runs = %q, want \"2 4\\n\"", got)
 	}
 }
