@@ -26,10 +26,12 @@ var (
 
 // Bounds of proofs.
 const (
-	MaxProof      = 4 << 10         // whole proof, in bytes: one key and seven short claims
-	maxProofID    = 256             // bytes of jti
-	DefaultWindow = 5 * time.Minute // iat may differ by this from now, as the MCP conformance suite has it
-	proofType     = "dpop+jwt"      // RFC 9449 section 4.2
+	MaxProof   = 4 << 10 // whole proof, in bytes: one key and seven short claims
+	maxProofID = 256     // bytes of jti
+	// maxProofSignature holds the signature of an RSA key of 8192 bits.
+	maxProofSignature = 1 << 10
+	DefaultWindow     = 5 * time.Minute // iat may differ by this from now, as the MCP conformance suite has it
+	proofType         = "dpop+jwt"      // RFC 9449 section 4.2
 )
 
 // A ProofRule says what one proof must prove. The zero rule accepts nothing.
@@ -73,7 +75,11 @@ func CheckProof(raw string, rule ProofRule) (*Proof, error) {
 	if !ok1 || !ok2 || head == "" || body == "" || signature == "" || strings.Contains(signature, ".") {
 		return nil, ErrProofMalformed
 	}
-	sig, err := decodePart(signature)
+	var space [maxProofSignature]byte
+	if base64.RawURLEncoding.DecodedLen(len(signature)) > len(space) {
+		return nil, ErrProofMalformed
+	}
+	n, err := decodeInto(space[:], signature)
 	if err != nil {
 		return nil, ErrProofMalformed
 	}
@@ -84,74 +90,61 @@ func CheckProof(raw string, rule ProofRule) (*Proof, error) {
 	if rule.Thumbprint != "" && subtle.ConstantTimeCompare([]byte(rule.Thumbprint), []byte(key.thumbprint)) != 1 {
 		return nil, fmt.Errorf("%w: the token is bound to another key", ErrProofKey)
 	}
-	claims, err := parsePart(body)
+	claims, err := readProofClaims(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: claims: %w", ErrProofMalformed, err)
 	}
-	p, err := rule.claims(claims)
+	p, err := rule.claims(&claims)
 	if err != nil {
 		return nil, err
 	}
 	p.Thumbprint = key.thumbprint
-	if err := key.verify(raw[:len(head)+1+len(body)], sig); err != nil {
+	if err := key.verify(raw[:len(head)+1+len(body)], space[:n]); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
 // claims judges what the proof says.
-func (r *ProofRule) claims(c Claims) (*Proof, error) {
-	id, err1 := c.Text("jti")
-	method, err2 := c.Text("htm")
-	address, err3 := c.Text("htu")
-	issued, err4 := c.Time("iat")
-	content, err5 := c.Text("content_digest")
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProofMalformed, err)
-	}
+func (r *ProofRule) claims(c *statedClaims) (*Proof, error) {
 	window := r.Window
 	if window <= 0 {
 		window = DefaultWindow
 	}
 	switch {
-	case id == "" || len(id) > maxProofID:
+	case c.id == "" || len(c.id) > maxProofID:
 		return nil, fmt.Errorf("%w: jti is missing or longer than %d bytes", ErrProofMalformed, maxProofID)
-	case method == "" || method != r.Method:
+	case c.method == "" || c.method != r.Method:
 		return nil, ErrProofMethod
-	case !r.sameURL(address):
+	case !r.sameURL(c.address):
 		return nil, ErrProofURL
-	case issued.IsZero() || issued.Before(r.Now.Add(-window)) || issued.After(r.Now.Add(window)):
+	case c.issued.IsZero() || c.issued.Before(r.Now.Add(-window)) || c.issued.After(r.Now.Add(window)):
 		return nil, ErrProofTime
 	}
 	if err := r.token(c); err != nil {
 		return nil, err
 	}
-	if r.Content != nil && content != ContentDigest(*r.Content) {
+	if r.Content != nil && c.content != ContentDigest(*r.Content) {
 		return nil, ErrProofContent
 	}
-	p := &Proof{ID: id, Issued: issued, Until: issued.Add(window + time.Second), Content: content}
+	p := &Proof{ID: c.id, Issued: c.issued, Until: c.issued.Add(window + time.Second), Content: c.content}
 	if r.Nonces != nil {
-		nonce, err := c.Text("nonce")
-		if err != nil || r.Nonces.Check(nonce, r.Now) != nil {
+		if r.Nonces.Check(c.nonce, r.Now) != nil {
 			return nil, ErrProofNonce
 		}
-		p.Nonce = nonce
+		p.Nonce = c.nonce
 	}
 	return p, nil
 }
 
 // token compares ath, which binds the proof to one access token (RFC 9449 section 4.2).
-func (r *ProofRule) token(c Claims) error {
+func (r *ProofRule) token(c *statedClaims) error {
 	if r.TokenSum == nil {
 		return nil
 	}
-	ath, err := c.Text("ath")
-	if err != nil {
-		return ErrProofToken
-	}
 	var want [43]byte
 	base64.RawURLEncoding.Encode(want[:], r.TokenSum[:])
-	if subtle.ConstantTimeCompare(want[:], []byte(ath)) != 1 {
+	if subtle.ConstantTimeCompare(want[:], []byte(c.token)) != 1 {
 		return ErrProofToken
 	}
 	return nil
@@ -205,13 +198,9 @@ func accepts(algorithms []string, alg string) bool {
 func ProofContent(raw string) string {
 	_, rest, _ := strings.Cut(raw, ".")
 	body, _, _ := strings.Cut(rest, ".")
-	c, err := parsePart(body)
+	c, err := readProofClaims(body)
 	if err != nil {
 		return ""
 	}
-	content, err := Claims(c).Text("content_digest")
-	if err != nil {
-		return ""
-	}
-	return content
+	return c.content
 }

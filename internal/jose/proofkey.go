@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 
@@ -178,12 +177,31 @@ func (k *proofKey) verify(signed string, signature []byte) error {
 	if len(signature) != 64 { // RFC 7518 section 3.4: R || S
 		return ErrProofSignature
 	}
-	sum := sha256.Sum256([]byte(signed))
-	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-	if !ecdsa.Verify(k.p256, sum[:], r, s) {
+	var text [MaxProof]byte
+	sum := sha256.Sum256(text[:copy(text[:], signed)])
+	var der [72]byte
+	if !ecdsa.VerifyASN1(k.p256, sum[:], appendASN1(der[:0], signature)) {
 		return ErrProofSignature
 	}
 	return nil
+}
+
+// appendASN1 writes R || S of P-256 as the sequence that crypto/ecdsa reads (RFC 3279 section 2.2.3).
+func appendASN1(der, signature []byte) []byte {
+	der = append(der, 0x30, 0)
+	for _, n := range [...][]byte{signature[:32], signature[32:]} {
+		for len(n) > 1 && n[0] == 0 {
+			n = n[1:]
+		}
+		if n[0] < 0x80 {
+			der = append(der, 0x02, byte(len(n)))
+		} else {
+			der = append(der, 0x02, byte(len(n)+1), 0)
+		}
+		der = append(der, n...)
+	}
+	der[1] = byte(len(der) - 2)
+	return der
 }
 
 // Thumbprint is the RFC 7638 SHA-256 thumbprint of the key, base64url.
