@@ -14,6 +14,7 @@ import (
 	"github.com/warder-mcp/warder/internal/safedial"
 	"github.com/warder-mcp/warder/internal/secret"
 	"github.com/warder-mcp/warder/issuer"
+	"github.com/warder-mcp/warder/issuer/login"
 	"github.com/warder-mcp/warder/layer/upstream"
 )
 
@@ -39,6 +40,9 @@ func (in *instance) openCredentials(a *App) (err error) {
 	}
 	if in.authority != nil {
 		deps.Mint = in.authority.assert
+		if in.authority.pages != nil {
+			deps.Identity = in.authority.identity
+		}
 	}
 	in.keeper, err = upstream.Open(cfg.Upstream, deps)
 	return err
@@ -49,6 +53,15 @@ func (o *authority) assert(ctx context.Context, p *warder.Principal, audience st
 	return o.Mint(ctx, issuer.Claims{
 		Subject: p.Subject, Audience: audience, Groups: p.Groups, Tenant: p.Tenant, Client: "warder", Agent: p.Agent, TTL: assertionTTL,
 	})
+}
+
+// identity is the ID token of a caller's login at an identity provider: only of those who show a token of our
+// own that was issued in this login.
+func (o *authority) identity(ctx context.Context, p *warder.Principal, provider string) (secret.Value, error) {
+	if p.Issuer != o.URL() || p.Session == "" {
+		return secret.Value{}, login.ErrNoIdentity
+	}
+	return o.pages.IDToken(ctx, issuer.User{Subject: p.Subject, Session: p.Session}, provider)
 }
 
 // renewed writes to the log that a secret changed at its place, or could not be had there.

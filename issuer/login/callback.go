@@ -240,6 +240,7 @@ func (p *provider) verify(ctx context.Context, d *discovered, t *tokens) (*oidc.
 	if err != nil {
 		return nil, err
 	}
+	t.until = id.Expiry
 	var c struct {
 		AZP string `json:"azp"`
 	}

@@ -211,6 +211,8 @@ type tokens struct {
 	Refresh string `json:"refresh_token"`
 	ID      string `json:"id_token"`
 	Expires int64  `json:"expires_in"`
+
+	until time.Time // exp of the ID token, once it is verified
 }
 
 // token asks the token endpoint. The error is errGone when the endpoint says that the grant is over.

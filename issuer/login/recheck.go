@@ -35,16 +35,27 @@ func (s *Service) sealTokens(ss *session) error {
 			return fmt.Errorf("keep refresh token: %w", err)
 		}
 	}
-	if t.ID != "" {
-		if ss.Hint, err = s.keepSecret(purposeHint, ss.User.Session, t.ID, ss.Max); err != nil {
-			return fmt.Errorf("keep id token: %w", err)
-		}
+	if err := s.keepIdentity(ss, t); err != nil {
+		return err
 	}
 	if ss.Refresh == "" { // nobody can be asked: it lasts no longer than a token of the provider might
 		if end := ss.Created.Add(uncheckable); end.Before(ss.Max) {
 			ss.Max = end
 		}
 	}
+	return nil
+}
+
+// keepIdentity keeps the ID token that came, which is verified.
+func (s *Service) keepIdentity(ss *session, t *tokens) error {
+	if t.ID == "" {
+		return nil
+	}
+	hint, err := s.keepSecret(purposeHint, ss.User.Session, t.ID, ss.Max)
+	if err != nil {
+		return fmt.Errorf("keep id token: %w", err)
+	}
+	ss.Hint, ss.HintEnd = hint, t.until
 	return nil
 }
 
@@ -112,6 +123,9 @@ func (s *Service) recheck(ctx context.Context, p *provider, ss *session) error {
 		if ss.Refresh, err = s.keepSecret(purposeRefresh, ss.User.Session, t.Refresh, ss.Max); err != nil {
 			return err
 		}
+	}
+	if err := s.keepIdentity(ss, t); err != nil {
+		return err
 	}
 	return s.putRenewed(ctx, ss)
 }

@@ -55,7 +55,8 @@ type session struct {
 
 	// Of a federated login.
 	Refresh  string    `json:"refresh,omitempty"`   // sealed refresh token
-	Hint     string    `json:"hint,omitempty"`      // sealed ID token, for logout at the provider
+	Hint     string    `json:"hint,omitempty"`      // sealed ID token, for logout at the provider, and to vouch for the person elsewhere
+	HintEnd  time.Time `json:"hint_end,omitzero"`   // exp of the ID token
 	Remote   string    `json:"remote,omitempty"`    // sub at the provider
 	RemoteID string    `json:"remote_id,omitempty"` // sid at the provider
 	Checked  time.Time `json:"checked,omitzero"`    // when the provider last said yes

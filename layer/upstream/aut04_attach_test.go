@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -391,5 +392,52 @@ func TestConfig(t *testing.T) {
 	}
 	if err := (&upstream.Credentials{}).Validate(); err != nil {
 		t.Errorf("nothing: %v", err)
+	}
+}
+
+// TestIdentityOfTheCaller lets the identity provider vouch for whoever calls: each person by the ID token of
+// their own login, which only the provider sees, and nobody whose login is not there.
+func TestIdentityOfTheCaller(t *testing.T) {
+	t.Parallel()
+	idp := oauthtest.New(t)
+	idp.Clients["gate"] = "provider-s3cret"
+	idp.Body = `{"access_token":"jag-1","issued_token_type":"urn:ietf:params:oauth:token-type:id-jag","token_type":"N_A","expires_in":300}`
+	r := newRig(t, upstream.Credentials{})
+	r.as.Clients["warder"] = "s3cret"
+	r.as.Subjects = []string{"jag-1"}
+	errGone := errors.New("the login session has ended")
+	r.identity = func(_ context.Context, p *warder.Principal, provider string) (secret.Value, error) {
+		if p.Subject != "alice" || provider != idp.URL {
+			return secret.Value{}, errGone
+		}
+		return secret.New([]byte("ID-TOKEN-OF-ALICE")), nil
+	}
+	r.creds = upstream.Credentials{IDJAG: &upstream.IDJAG{
+		Client:   upstream.Client{Issuer: r.as.URL, ID: "warder", Secret: write(t, "secret", "s3cret")},
+		Provider: upstream.Client{Issuer: idp.URL, ID: "gate", Secret: write(t, "provider", "provider-s3cret")},
+	}}
+	rep := r.open()
+	if status, e := rep.call(alice()); status != http.StatusOK {
+		t.Fatalf("got %d, %v", status, e)
+	}
+	seen := idp.Seen("/token")
+	if len(seen) != 1 || seen[0].Form.Get("subject_token") != "ID-TOKEN-OF-ALICE" || seen[0].Form.Get("audience") != r.as.URL {
+		t.Errorf("the provider saw %+v", seen)
+	}
+	if seen := r.as.Seen("/token"); len(seen) != 1 || seen[0].Form.Get("assertion") != "jag-1" {
+		t.Errorf("the authorization server of the server saw %+v", seen)
+	}
+	bob := alice()
+	bob.Subject = "bob"
+	if status, e := rep.call(bob); status == http.StatusOK || e == nil || strings.Contains(e.Sentence(), errGone.Error()) {
+		t.Errorf("bob, who is not logged in: %d, %v", status, e)
+	}
+	if n := len(idp.Seen("/token")); n != 1 {
+		t.Errorf("the provider was asked %d times, want once", n)
+	}
+	for _, token := range []string{inbound, "ID-TOKEN-OF-ALICE"} {
+		if got := r.leaks(token); got != nil {
+			t.Errorf("%s appears in %q", token, got)
+		}
 	}
 }

@@ -102,7 +102,7 @@ func (s *server) identityGrant(ctx context.Context, e *entry, scopes []string) (
 		if p == nil {
 			return nil, errors.New("id-jag: nobody is calling")
 		}
-		identity, err = s.k.deps.Identity(ctx, p)
+		identity, err = s.k.deps.Identity(ctx, p, conf.Provider.Issuer)
 	} else {
 		identity, err = s.k.fetch(ctx, conf.Subject)
 	}

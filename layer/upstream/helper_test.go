@@ -37,6 +37,7 @@ type rig struct {
 	mint     func(ctx context.Context, p *warder.Principal, audience string) (string, error)
 	broken   state.Store // used instead of state; nil: state
 	name     string      // public address: that of the first replica
+	identity func(context.Context, *warder.Principal, string) (secret.Value, error)
 
 	mu     sync.Mutex
 	events []warder.Event
@@ -86,7 +87,7 @@ func (r *rig) open() *replica {
 	}
 	rep.keeper, err = upstream.Open(upstream.Config{}, upstream.Deps{
 		Base: r.name, Servers: []upstream.Server{{Name: "s", URL: r.resource.URL, Credentials: r.creds}}, State: store, Box: r.box,
-		Secrets: secrets, Mint: r.mint, Now: r.now,
+		Secrets: secrets, Mint: r.mint, Identity: r.identity, Now: r.now,
 		Record: func(_ context.Context, e warder.Event) error {
 			r.mu.Lock()
 			defer r.mu.Unlock()

@@ -40,9 +40,9 @@ type Deps struct {
 	// Mint signs a short assertion about a caller for one audience: the issuer that shall exchange it. It
 	// never holds anything of the caller's own token. Nil: servers with exchange need a subject.
 	Mint func(ctx context.Context, p *warder.Principal, audience string) (string, error)
-	// Identity returns the ID token of a person's login at the identity provider. Nil: servers with id_jag
-	// need a subject.
-	Identity func(ctx context.Context, p *warder.Principal) (secret.Value, error)
+	// Identity returns the ID token of a caller's login, if they logged in at the identity provider of that
+	// issuer, which is the only one it may be shown to. Nil: servers with id_jag need a subject.
+	Identity func(ctx context.Context, p *warder.Principal, provider string) (secret.Value, error)
 	// Record writes an event of the trail; nil: none is written.
 	Record func(ctx context.Context, e warder.Event) error
 
