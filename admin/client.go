@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,7 +44,10 @@ func NewClient(base string, h *http.Client, authorize func(ctx context.Context, 
 // Dial finds the gateway that serves the data folder. The error wraps [ErrNotRunning] if there is
 // none.
 func Dial(ctx context.Context, data string) (*Client, error) {
-	path := filepath.Join(data, socketName)
+	path, err := socketOf(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotRunning, err)
+	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {

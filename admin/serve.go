@@ -13,20 +13,28 @@ import (
 	"time"
 )
 
-// socketName is the name of the socket within the data folder.
-const socketName = "admin.sock"
-
 // ErrNotRunning says that no gateway serves the data folder.
 var ErrNotRunning = errors.New("no gateway is running on this data folder")
 
 // Serve answers on the socket of the data folder until ctx is done. Who calls is who the kernel says is at
 // the other end; only the user who runs the gateway, and root, are heard. A socket that a dead process
 // left behind is replaced.
-func Serve(ctx context.Context, data string, api http.Handler, log *slog.Logger) error {
-	path := filepath.Join(data, socketName)
-	if err := removeStale(ctx, path); err != nil {
+func Serve(ctx context.Context, data string, api http.Handler, log *slog.Logger) (err error) {
+	before, err := socketOf(data)
+	if err == nil {
+		err = removeStale(ctx, before)
+	}
+	if err == nil && before != filepath.Join(data, socketName) {
+		_ = os.Remove(filepath.Dir(before)) // what a process that died left behind; it may be gone
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("admin socket: %w", err)
 	}
+	path, remove, err := place(data)
+	if err != nil {
+		return fmt.Errorf("admin socket: %w", err)
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
