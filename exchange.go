@@ -92,11 +92,12 @@ type Exchange struct {
 	Obligations []Obligation // what the policies and the risk that allow the call ask for besides; set by access, checked and met there
 	Around      Surroundings // what policy was told of where, in what state and for what; set by access when it asks policy
 
-	Nonce    string     // what the caller's next proof of possession must carry, if the one it used ends soon; set by identity
-	Attach   Credential // what the server is shown in place of the caller's credential; set by upstream
-	Question *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
-	Resume   []byte     // payload of verified state that Warder minted; set by PRT-05
-	Budget   Budget     // set by proxy from configuration
+	Nonce     string     // what the caller's next proof of possession must carry, if the one it used ends soon; set by identity
+	Attach    Credential // what the server is shown in place of the caller's credential; set by upstream
+	Question  *Message   // the server's question that this answer is about; set by proxy, nil unless an answer
+	Resume    []byte     // payload of verified state that Warder minted; set by PRT-05
+	Continues Leg        // what let the first leg of this request through; set by PRT-05 from verified state, zero for a first leg
+	Budget    Budget     // set by proxy from configuration
 
 	Trail     []Step     // every control that ran, in order; set by the runner
 	Decisions []Decision // every decision that was not a plain pass, and the deciding one; set by the runner
@@ -121,6 +122,14 @@ type Surroundings struct {
 	Purpose string // as the credential states it, or the caller declared it
 	Trust   int    // 0 to 100
 	Grant   *Grant // found for the call; unlike Exchange.Grant it stays when the call needs none
+}
+
+// A Leg is what was spent on a request before its server asked the client something: the request that comes
+// back with the answer goes on and is not a further one. It is bound to caller, server and parameters, as
+// the state that carries it is.
+type Leg struct {
+	Approval string // id of the person's approval
+	Grant    string // id of the grant of which a use was counted
 }
 
 // A Credential is what Warder shows to a server (control AUT-04). It never holds anything of the

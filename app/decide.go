@@ -124,6 +124,9 @@ func (h holdsNow) Wait(ctx context.Context, id string, most time.Duration) (acce
 	return heldOf(&hold), err
 }
 
+// Spent implements access.Holds.
+func (h holdsNow) Spent(id string, c *access.Pending) bool { return h.holds.Spent(id, callOf(c)) }
+
 // Consume implements access.Holds.
 func (h holdsNow) Consume(ctx context.Context, id string, c *access.Pending) error {
 	_, err := h.holds.Consume(ctx, id, callOf(c))

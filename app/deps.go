@@ -51,7 +51,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 		trace: record.TraceDeps{Limits: wireLimits, Finish: in},
 		gateway: gateway.Deps{
 			Annotations: s.registry, Sessions: sessionOwners{s.sessions}, Refresher: refresher{definitions},
-			State: s.box, Used: s.used, Limits: wireLimits, Now: a.opt.Now,
+			State: s.box, Used: s.used, Once: s.db.Replays(), Limits: wireLimits, Now: a.opt.Now,
 		},
 		identity:  id,
 		tools:     tools.Deps{Definitions: definitions, Visibility: visibility, Listed: covered{visibility}},

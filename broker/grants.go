@@ -155,6 +155,28 @@ func (g *Grants) Lookup(x *warder.Exchange, purpose string) *warder.Grant {
 	return g.Find(&need)
 }
 
+// Resume is the grant of which the first leg of a request spent a use, used up or not; nil if it ended, was
+// revoked, or does not cover the call. It reads a snapshot.
+func (g *Grants) Resume(x *warder.Exchange, id string) *warder.Grant {
+	s := g.state(id)
+	if s == nil || x.Principal == nil || x.Server == nil || x.Request == nil || s.rec.Server != x.Server.Name {
+		return nil
+	}
+	if s.rec.Status != GrantActive && s.rec.Status != GrantUsedUp || s.rec.Used == 0 {
+		return nil
+	}
+	if len(s.rec.Tools) > 0 && !slices.Contains(s.rec.Tools, x.Request.Target) || !belongs(s.rec.Principal, x.Principal) {
+		return nil
+	}
+	open := *s
+	open.rec.Status, open.rec.Uses, open.rec.Left = GrantActive, 0, 0 // what the first leg spent is not asked for again
+	need := Need{Principal: x.Principal, Server: x.Server.Name, Tool: x.Request.Target, request: x.Request}
+	if !open.fits(&need, g.b.deps.Now(), g.b.config.Load()) {
+		return nil
+	}
+	return &s.rec.Grant
+}
+
 // Age is how long ago the grants were last known to be current.
 func (g *Grants) Age(now time.Time) time.Duration { return g.b.Age(now) }
 

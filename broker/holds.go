@@ -317,6 +317,19 @@ func (h *Holds) Consume(ctx context.Context, id string, c *Call) (Hold, error) {
 	return hold, h.b.note(ctx, hold.event("used", subjectEvent(hold.Principal), ""))
 }
 
+// Spent reports whether the approval was used by exactly this call, circumstances included, not long ago. It
+// reads a snapshot.
+func (h *Holds) Spent(id string, c *Call) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.byID[id]
+	if e == nil || e.hold.Status != HoldConsumed {
+		return false
+	}
+	key, ok := e.hold.key()
+	return ok && key == c.key()
+}
+
 // change is compare-and-swap on one hold.
 func (h *Holds) change(ctx context.Context, id string, fn func(*holdBody, time.Time) error) (Hold, error) {
 	for range tries {

@@ -139,6 +139,9 @@ func (w *witness) decisions() []warder.Decision {
 // Lookup implements access.Grants: the grant that was found then.
 func (w *witness) Lookup(*warder.Exchange, string) *warder.Grant { return w.grant() }
 
+// Resume implements access.Grants.
+func (w *witness) Resume(*warder.Exchange, string) *warder.Grant { return w.grant() }
+
 // Use implements access.Grants: a grant that was used up then is used up.
 func (w *witness) Use(context.Context, *warder.Grant) error {
 	if w.refusedBy("JIT-01") {
@@ -195,6 +198,9 @@ func (w *witness) Open(context.Context, *access.Pending) (access.Held, error) { 
 func (w *witness) Wait(context.Context, string, time.Duration) (access.Held, error) {
 	return w.held(), nil
 }
+
+// Spent implements access.Holds.
+func (w *witness) Spent(string, *access.Pending) bool { return !w.refusedBy("HIL-01") }
 
 // Consume implements access.Holds.
 func (w *witness) Consume(context.Context, string, *access.Pending) error {

@@ -48,6 +48,9 @@ type Grants interface {
 	// Lookup answers from memory what allows the call of a tool, its arguments included; nil if nothing does.
 	// A grant for another purpose does not, unless none is stated.
 	Lookup(x *warder.Exchange, purpose string) *warder.Grant
+	// Resume answers from memory for a request that goes on: the grant of which its first leg spent a use,
+	// used up or not; nil if it ended, was revoked, or does not cover the call.
+	Resume(x *warder.Exchange, id string) *warder.Grant
 	// Use counts a use, once over all replicas. An error denies.
 	Use(ctx context.Context, g *warder.Grant) error
 	// Age is how long ago the answers of Lookup were last known to be current.
@@ -115,6 +118,8 @@ type Holds interface {
 	Open(ctx context.Context, c *Pending) (Held, error)
 	// Wait returns when there is a decision, at the latest after most.
 	Wait(ctx context.Context, id string, most time.Duration) (Held, error)
+	// Spent reports from memory whether the approval was used by exactly this call, for a request that goes on.
+	Spent(id string, c *Pending) bool
 	// Consume spends the approval of the call, once over all replicas. An error denies.
 	Consume(ctx context.Context, id string, c *Pending) error
 }

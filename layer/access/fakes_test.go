@@ -34,6 +34,15 @@ func (g *grants) Lookup(x *warder.Exchange, purpose string) *warder.Grant {
 	return nil
 }
 
+func (g *grants) Resume(_ *warder.Exchange, id string) *warder.Grant {
+	for _, have := range g.list {
+		if have.ID == id && g.uses[id] > 0 {
+			return have
+		}
+	}
+	return nil
+}
+
 func (g *grants) Use(_ context.Context, used *warder.Grant) error {
 	if g.err != nil {
 		return g.err
@@ -131,6 +140,8 @@ func (h *holds) Consume(_ context.Context, id string, c *access.Pending) error {
 	delete(h.states, keyOf(c))
 	return nil
 }
+
+func (h *holds) Spent(id string, _ *access.Pending) bool { return h.spent[id] }
 
 // scores are a risk that a test sets.
 type scores struct {

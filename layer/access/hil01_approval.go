@@ -41,6 +41,9 @@ func (a *approved) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 		return warder.Refuse(warder.CodeUnavailable, "approval_unavailable", "nothing puts calls to people"), nil
 	}
 	c := a.pending(x, approvers)
+	if x.Continues.Approval != "" {
+		return a.goOn(x, c), nil
+	}
 	held := a.deps.Holds.Find(c)
 	if held.State == HoldNone {
 		var err error
@@ -61,6 +64,18 @@ func (a *approved) Intercept(ctx context.Context, x *warder.Exchange) (warder.De
 		}
 	}
 	return a.settle(ctx, x, c, held)
+}
+
+// goOn lets a request pass whose first leg a person approved: the server asked the client something, and
+// this is the same call with the answer. The verified state says so; the approval must have been used by
+// exactly this call, and every circumstance that it was bound to must still hold.
+func (a *approved) goOn(x *warder.Exchange, c *Pending) warder.Decision {
+	if !a.deps.Holds.Spent(x.Continues.Approval, c) {
+		return warder.Refuse(warder.CodeDenied, "approval_not_continued", "hold "+x.Continues.Approval+": the circumstances changed since it was approved").
+			Tell("What was approved has changed. Send the request again without requestState.")
+	}
+	x.Approval = x.Continues.Approval
+	return warder.Continue()
 }
 
 // waitSlice is how long a call waits for a person before it is asked whether the caller was revoked.

@@ -42,6 +42,24 @@ func TestHIL01(t *testing.T) {
 			}
 		})
 	}
+	t.Run("pass the answer to a question about an approved call", func(t *testing.T) {
+		t.Parallel()
+		h := &holds{spent: map[string]bool{"hold-9": true}, flood: access.ErrFlood}
+		x := called(t, warder.EffectRead)
+		x.Continues.Approval = "hold-9"
+		if diff := cmp.Diff(passes(), judge(t, layerOf(t, cfg, access.Deps{Holds: h}), x)); diff != "" || x.Approval != "hold-9" || len(h.opened) > 0 {
+			t.Errorf("approval %q, %d asked, outcome (-want +got):\n%s", x.Approval, len(h.opened), diff)
+		}
+	})
+	t.Run("deny an answer under an approval of something else", func(t *testing.T) {
+		t.Parallel()
+		x := called(t, warder.EffectRead)
+		x.Continues.Approval = "hold-9"
+		want := of(warder.Deny, "approval_not_continued")
+		if diff := cmp.Diff(want, judge(t, layerOf(t, cfg, access.Deps{Holds: &holds{}}), x)); diff != "" || x.Approval != "" {
+			t.Errorf("approval %q, outcome (-want +got):\n%s", x.Approval, diff)
+		}
+	})
 	t.Run("dependency_killed nothing puts calls to people", func(t *testing.T) {
 		t.Parallel()
 		want := of(warder.Deny, "approval_unavailable")

@@ -25,8 +25,8 @@ func (*prompts) Control() warder.ControlID { return "HIL-02" }
 // Intercept refuses a call that must not be put to people now.
 func (p *prompts) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
 	approvers, wanted := p.wanted(x)
-	if !wanted || p.deps.Holds == nil || x.Principal == nil {
-		return warder.Continue(), nil // HIL-01 refuses
+	if !wanted || p.deps.Holds == nil || x.Principal == nil || x.Continues.Approval != "" {
+		return warder.Continue(), nil // HIL-01 refuses, or nobody is asked
 	}
 	err := p.deps.Holds.Admit(p.pending(x, approvers))
 	switch {

@@ -25,8 +25,12 @@ func (g *granted) Intercept(_ context.Context, x *warder.Exchange) (warder.Decis
 	if g.deps.Grants == nil || x.Principal == nil || !callsTool(x) {
 		return warder.Continue(), nil
 	}
-	purpose, _ := purposeOf(x)
-	x.Grant = g.deps.Grants.Lookup(x, purpose)
+	if id := x.Continues.Grant; id != "" {
+		x.Grant = g.deps.Grants.Resume(x, id)
+	} else {
+		purpose, _ := purposeOf(x)
+		x.Grant = g.deps.Grants.Lookup(x, purpose)
+	}
 	if x.Grant == nil {
 		return warder.Continue(), nil
 	}
@@ -70,7 +74,7 @@ func (*spent) Control() warder.ControlID { return "JIT-01" }
 
 // Intercept uses x.Grant up.
 func (s *spent) Intercept(ctx context.Context, x *warder.Exchange) (warder.Decision, error) {
-	if x.Grant == nil {
+	if x.Grant == nil || x.Grant.ID == x.Continues.Grant { // the first leg spent it
 		return warder.Continue(), nil
 	}
 	if s.deps.Grants == nil {

@@ -44,8 +44,15 @@ type Deps struct {
 	Refresher   Refresher        // verifies definitions again, for PRT-10
 	State       *seal.Box        // seals continuation state, for PRT-05
 	Used        *Used            // states that came back, for PRT-05; nil: forgotten with the layer
+	Once        Once             // states that carry an approval or a grant and came back, on every replica, for PRT-05; nil: none may come back
 	Limits      wire.Limits      // limits of messages; those of the doors
 	Now         func() time.Time // nil: the system clock
+}
+
+// Once remembers ids on every replica. It is safe for concurrent use.
+type Once interface {
+	// Add reports whether the id is new, and remembers it until then.
+	Add(ctx context.Context, id string, until time.Time) (fresh bool, err error)
 }
 
 func (d Deps) check() (Deps, error) {

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/warder-mcp/warder"
@@ -44,8 +46,9 @@ func NewUsed(now func() time.Time) *Used {
 
 // state seals requestState on its way to the client and opens it on its way back, so that it comes
 // back unchanged, from the same caller, with the same request, in time, and once. That holds for the
-// state of servers and for the state of suspended calls that Warder keeps itself alike. On the way
-// out it also judges the questions that servers ask.
+// state of servers and for the state of suspended calls that Warder keeps itself alike. The state also
+// carries what let the call through, so that the answer to a question needs no second approval, and where
+// a server gives none, Warder gives its own. On the way out it also judges the questions that servers ask.
 // Control PRT-05; MCP 2026-07-28 "Multi round-trip requests" (SEP-2322), "Security considerations".
 // Phases Request, Response and Complete.
 type state struct {
@@ -54,6 +57,7 @@ type state struct {
 	cfg    State
 	box    *seal.Box
 	used   *table[struct{}]
+	once   Once
 	ask    questions
 	limits wire.Limits
 }
@@ -71,7 +75,7 @@ func newState(cfg Config, deps Deps) (*state, error) {
 		u = NewUsed(deps.Now)
 	}
 	return &state{
-		u.hasher, u.clock, s, deps.State, u.table,
+		u.hasher, u.clock, s, deps.State, u.table, deps.Once,
 		questions{cfg.features()},
 		deps.Limits,
 	}, nil
@@ -94,13 +98,17 @@ func (*state) Control() warder.ControlID { return "PRT-05" }
 
 // Intercept opens the state that a stateless client brings back and puts what was sealed in its
 // place. The payload also becomes x.Resume.
-func (s stateRequests) Intercept(_ context.Context, x *warder.Exchange) (warder.Decision, error) {
+func (s stateRequests) Intercept(ctx context.Context, x *warder.Exchange) (warder.Decision, error) {
 	m := x.Request
 	v := wire.At(m, m.Params.Get("requestState"))
 	if !x.Revision.Modern() || !v.Exists() {
 		return passed()
 	}
-	payload, id, err := s.open(x)
+	sealed, id, err := s.open(x)
+	if err != nil {
+		return refuseState(err), nil
+	}
+	leg, err := parseLeg(sealed)
 	if err != nil {
 		return refuseState(err), nil
 	}
@@ -113,11 +121,84 @@ func (s stateRequests) Intercept(_ context.Context, x *warder.Exchange) (warder.
 			return refuseState(errReplayed), nil
 		}
 	}
-	x.Resume = payload
-	if err := rewrite(x, s.limits, []wire.Edit{{At: v.Span(), New: wire.Quote(string(payload))}}); err != nil {
+	if leg.spent != (warder.Leg{}) {
+		if fresh, err := s.onceOnly(ctx, id, leg.end); err != nil {
+			return warder.Decision{}, err
+		} else if !fresh {
+			return refuseState(errReplayed), nil
+		}
+		x.Continues = leg.spent
+	}
+	x.Resume = leg.inner
+	edits := []wire.Edit{{At: v.Span(), New: wire.Quote(string(leg.inner))}}
+	if !leg.given {
+		edits = wire.RemoveMembers(m, m.Params, m.ParamsSpan, "requestState")
+	}
+	if err := rewrite(x, s.limits, edits); err != nil {
 		return warder.Decision{}, err
 	}
 	return passed()
+}
+
+// onceOnly spends a state that stands for an approval or a use of a grant, on all replicas: these let one
+// call through. It is spent even if the request then does not reach its server.
+func (s *state) onceOnly(ctx context.Context, id string, end time.Time) (fresh bool, err error) {
+	if s.once == nil {
+		return false, errors.New("nothing remembers the states of approved calls")
+	}
+	if fresh, err = s.once.Add(ctx, "state|"+id, end); err != nil {
+		return false, fmt.Errorf("remember used state: %w", err)
+	}
+	return fresh, nil
+}
+
+// A leg is the payload that is sealed.
+type leg struct {
+	spent warder.Leg // what let the call through
+	end   time.Time  // of the state, in whole seconds
+	given bool       // inner is the server's; else it gave none
+	inner []byte
+}
+
+func (l *leg) append(b []byte) []byte {
+	mark := byte('n')
+	if l.given {
+		mark = 's'
+	}
+	b = append(append(append(b, mark), l.spent.Approval...), 0)
+	b = append(append(b, l.spent.Grant...), 0)
+	return append(append(strconv.AppendInt(b, l.end.Unix(), 10), 0), l.inner...)
+}
+
+func parseLeg(b []byte) (l leg, err error) {
+	if len(b) == 0 || b[0] != 's' && b[0] != 'n' {
+		return l, fmt.Errorf("%w: not of this version", seal.ErrMalformed)
+	}
+	const parts = 4
+	fields := bytes.SplitN(b[1:], []byte{0}, parts)
+	if len(fields) != parts {
+		return l, fmt.Errorf("%w: not of this version", seal.ErrMalformed)
+	}
+	end, err := strconv.ParseInt(string(fields[2]), 10, 64)
+	if err != nil {
+		return l, fmt.Errorf("%w: not of this version", seal.ErrMalformed)
+	}
+	return leg{
+		spent: warder.Leg{Approval: string(fields[0]), Grant: string(fields[1])}, end: time.Unix(end, 0), given: b[0] == 's', inner: fields[3],
+	}, nil
+}
+
+// legOf is what let an exchange through. The step of a plan is settled when its call ended, whatever the
+// server asked, and is granted anew; a state that may be used again stands for nothing.
+func (s *state) legOf(x *warder.Exchange) (spent warder.Leg) {
+	if s.cfg.Reusable || s.once == nil {
+		return spent
+	}
+	spent.Approval = x.Approval
+	if g := x.Grant; g != nil && g.Uses > 0 && g.Plan == "" {
+		spent.Grant = g.ID
+	}
+	return spent
 }
 
 var errReplayed = errors.New("sealed token: used before")
@@ -253,7 +334,7 @@ func (s stateResponses) unfinished(x *warder.Exchange) (warder.Decision, error) 
 		}
 	}
 	inner := wire.At(m, m.Result.Get("requestState"))
-	if !inner.Exists() {
+	if !inner.Exists() && (count == 0 || s.legOf(x) == warder.Leg{}) {
 		return passed()
 	}
 	return s.wrap(x, inner)
@@ -264,7 +345,7 @@ const maxAsked = 32
 
 func (s stateResponses) wrap(x *warder.Exchange, inner wire.Value) (warder.Decision, error) {
 	text, ok := inner.Text()
-	if !ok {
+	if !ok && inner.Exists() {
 		return warder.Refuse(warder.CodeUpstreamFailed, "state_malformed", "requestState is not a string"), nil
 	}
 	if x.Principal == nil {
@@ -272,14 +353,16 @@ func (s stateResponses) wrap(x *warder.Exchange, inner wire.Value) (warder.Decis
 	}
 	c := s.binding(x)
 	c.NotAfter = s.now().Add(s.cfg.Keep)
-	token, err := s.box.Seal(c, []byte(text))
+	token, err := s.box.Seal(c, (&leg{s.legOf(x), c.NotAfter, inner.Exists(), []byte(text)}).append(nil))
 	if errors.Is(err, seal.ErrTooBig) {
 		return warder.Refuse(warder.CodeUpstreamFailed, "state_too_large", "requestState"), nil
 	}
 	if err != nil {
 		return warder.Decision{}, fmt.Errorf("seal state: %w", err)
 	}
-	if err := rewriteResponse(x, s.limits, []wire.Edit{{At: inner.Span(), New: wire.Quote(token)}}); err != nil {
+	m := x.Response
+	edit := wire.SetMember(m, m.ResultSpan, m.Result, "requestState", wire.Quote(token))
+	if err := rewriteResponse(x, s.limits, []wire.Edit{edit}); err != nil {
 		return warder.Decision{}, err
 	}
 	return passed()

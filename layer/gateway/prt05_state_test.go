@@ -9,6 +9,7 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/seal"
+	docstore "github.com/warder-mcp/warder/internal/state"
 	"github.com/warder-mcp/warder/wire"
 )
 
@@ -106,6 +107,58 @@ func TestPRT05(t *testing.T) {
 		verdict(t, stateRequests{s}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
 		f.wait(10*time.Minute - time.Second)
 		verdict(t, stateRequests{s}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
+	})
+	t.Run("pass/what let the call through comes back, also without a state of the server", func(t *testing.T) {
+		t.Parallel()
+		deps := newFakes().deps(t)
+		deps.Once = docstore.NewMemory(deps.Now)
+		l, err := build(Default(), deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, given := range []string{`,"requestState":"mine"`, ``} {
+			meta := strings.Replace(modernMeta, `"io.modelcontextprotocol/clientCapabilities":{}`, `"io.modelcontextprotocol/clientCapabilities":{"elicitation":{}}`, 1)
+			first := exchange(t, warder.Revision20260728, `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"search","arguments":{},`+meta+`}}`)
+			first.Approval, first.Grant = "hold", &warder.Grant{ID: "grant", Uses: 1}
+			pass(t, stateResponses{l.state}, result(t, first, `{"resultType":"input_required","inputRequests":{"q1":{"method":"elicitation/create","params":{"message":"Which?","requestedSchema":{"type":"object","properties":{"a":{"type":"string"}}}}}}`+given+`}`))
+			token, _ := wire.At(first.Response, first.Response.Result.Get("requestState")).Text()
+			x := retry(t, `{}`, token)
+			pass(t, stateRequests{l.state}, x)
+			if diff := cmp.Diff(warder.Leg{Approval: "hold", Grant: "grant"}, x.Continues); diff != "" {
+				t.Errorf("leg (-want +got):\n%s", diff)
+			}
+			if got := x.Request.Params.Get("requestState").Present(); got != (given != "") {
+				t.Errorf("the server is shown a state: %v", got)
+			}
+			verdict(t, stateRequests{l.state}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
+
+			// Another replica did not see it come back, but shares what was spent.
+			other := deps
+			other.Used = NewUsed(deps.Now)
+			replica, err := build(Default(), other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			verdict(t, stateRequests{replica.state}, retry(t, `{}`, token), warder.CodeInvalidParams, "state_replayed")
+		}
+	})
+	t.Run("near_miss/a state that may be used again stands for nothing", func(t *testing.T) {
+		t.Parallel()
+		deps := newFakes().deps(t)
+		deps.Once = docstore.NewMemory(deps.Now)
+		cfg := Default()
+		cfg.State.Reusable = true
+		l, err := build(cfg, deps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := call2026(t, `{}`)
+		first.Approval = "hold"
+		x := retry(t, `{}`, sealed(t, l.state, first))
+		pass(t, stateRequests{l.state}, x)
+		if x.Continues != (warder.Leg{}) {
+			t.Errorf("leg %+v", x.Continues)
+		}
 	})
 	t.Run("deny/replayed after a reload", func(t *testing.T) {
 		t.Parallel()
