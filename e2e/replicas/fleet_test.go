@@ -95,7 +95,7 @@ type gate struct {
 	address string
 	ops     string // address of health and metrics
 	proc    *kit.Process
-	dead    bool // it was killed by the test
+	dead    map[*kit.Process]bool // those that the test ended
 }
 
 // buildWarder builds the program once for all tests.
@@ -191,7 +191,7 @@ func (f *fleet) prepare(i int) *gate {
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
-	g := &gate{f: f, data: filepath.Join(f.dir, fmt.Sprintf("data-%d", i)), address: address, ops: ops}
+	g := &gate{f: f, dead: map[*kit.Process]bool{}, data: filepath.Join(f.dir, fmt.Sprintf("data-%d", i)), address: address, ops: ops}
 	if err := os.Mkdir(g.data, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -230,12 +230,11 @@ func (g *gate) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.dead = false
 	proc := g.proc
 	t.Cleanup(func() {
 		select {
 		case <-proc.Done():
-			if !g.dead {
+			if !g.dead[proc] {
 				t.Errorf("a gateway ended before its time: %v", proc.Err())
 			}
 		default:

@@ -163,7 +163,7 @@ func TestBoundedGrantNeverExceeded(t *testing.T) {
 
 // kill ends the gateway with SIGKILL.
 func (g *gate) kill() {
-	g.dead = true
+	g.dead[g.proc] = true
 	if err := kill(g.proc.Pid()); err != nil {
 		g.f.t.Error(err)
 	}

@@ -536,7 +536,7 @@ func TestNoCore(t *testing.T) {
 		t.Skip("NOT EXERCISED: a core dump; this system writes none of any process")
 	}
 	f := newFleet(t, setup{lone: true})
-	f.gates[0].dead = true
+	f.gates[0].dead[f.gates[0].proc] = true
 	_ = f.gates[0].proc.Stop() // always nil
 	if cores := aborted(t, bin, "serve", "--config", f.gates[0].config); len(cores) != 0 {
 		t.Errorf("a gateway that aborted left %v", cores)
