@@ -118,7 +118,7 @@ func (a *API) holder(r *http.Request, header, address string) (*Operator, error)
 // unauthenticated is the answer to a request without a good credential. It says how to get one, and
 // nothing of why the one that came is not good.
 func (a *API) unauthenticated(w http.ResponseWriter, err error) error {
-	if p, ok := errors.AsType[*Problem](err); ok {
+	if p, ok := errors.AsType[*Error](err); ok {
 		return p
 	}
 	if errors.Is(err, ErrInvalid) {

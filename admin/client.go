@@ -78,7 +78,7 @@ type Ask struct {
 	Body      any    // nil: none
 }
 
-// Do carries out an operation and reads the answer into out, which may be nil. A refusal is a *Problem.
+// Do carries out an operation and reads the answer into out, which may be nil. A refusal is an *Error.
 func (c *Client) Do(ctx context.Context, ask Ask, out any) error {
 	r, err := c.request(ctx, ask)
 	if err != nil {
@@ -110,7 +110,7 @@ func (c *Client) Do(ctx context.Context, ask Ask, out any) error {
 
 // refusal reads a problem; whoever answers something else is no gateway.
 func refusal(resp *http.Response, body []byte) error {
-	p := &Problem{}
+	p := &Error{}
 	if err := json.Unmarshal(body, p); err != nil || p.Code == "" {
 		return fmt.Errorf("not a Warder admin API: it answered %s", resp.Status)
 	}

@@ -94,7 +94,7 @@ func (a *API) describe(o *operation, s schemas) node {
 }
 
 func responses(o *operation, s schemas) node {
-	failed := node{"description": "It was not done; code says why.", "content": node{"application/problem+json": node{"schema": s.of(reflect.TypeFor[Problem]())}}}
+	failed := node{"description": "It was not done; code says why.", "content": node{"application/problem+json": node{"schema": s.of(reflect.TypeFor[Error]())}}}
 	if o.out.NumField() == 0 {
 		return node{"204": node{"description": "Done."}, "default": failed}
 	}

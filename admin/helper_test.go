@@ -80,9 +80,9 @@ func as(token, method, path, body string) *http.Request {
 }
 
 // ask sends a request and reads the problem, if the answer is one.
-func ask(api *API, r *http.Request) (int, Problem) {
+func ask(api *API, r *http.Request) (int, Error) {
 	code, body, _ := send(api, r)
-	var p Problem
+	var p Error
 	_ = json.Unmarshal([]byte(body), &p) // other answers are no problems
 	return code, p
 }

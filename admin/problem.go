@@ -13,9 +13,9 @@ import (
 	"github.com/warder-mcp/warder/registry"
 )
 
-// A Problem is the answer to a request that was not carried out (RFC 9457). Code is stable; Detail is
+// An Error is the answer to a request that was not carried out: problem details (RFC 9457). Code is stable; Detail is
 // for people.
-type Problem struct {
+type Error struct {
 	Type   string `json:"type" doc:"always about:blank; code says what it is"`
 	Title  string `json:"title" doc:"the sentence of the status"`
 	Status int    `json:"status"`
@@ -27,7 +27,7 @@ type Problem struct {
 }
 
 // Error describes the problem for the person who asked.
-func (p *Problem) Error() string {
+func (p *Error) Error() string {
 	if p.Detail == "" {
 		return p.Title
 	}
@@ -35,7 +35,7 @@ func (p *Problem) Error() string {
 }
 
 // Is reports whether the problem is what a service's error means.
-func (p *Problem) Is(target error) bool {
+func (p *Error) Is(target error) bool {
 	switch target {
 	case ErrNotFound:
 		return p.Code == codeNotFound
@@ -72,13 +72,13 @@ const (
 
 var errMediaType = errors.New("the body must be application/json")
 
-func problem(status int, code, detail string) *Problem {
-	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
+func problem(status int, code, detail string) *Error {
+	return &Error{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
 }
 
 // problemOf says what the client may know of an error.
-func problemOf(err error, matched bool) *Problem {
-	if p, ok := errors.AsType[*Problem](err); ok {
+func problemOf(err error, matched bool) *Error {
+	if p, ok := errors.AsType[*Error](err); ok {
 		return p
 	}
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -110,7 +110,7 @@ func text(err, sentinel error) string {
 }
 
 // write answers with a problem.
-func (p *Problem) write(w http.ResponseWriter) {
+func (p *Error) write(w http.ResponseWriter) {
 	body, err := json.Marshal(p)
 	if err != nil { // only strings and a number
 		body = []byte(`{"code":"internal"}`)

@@ -26,10 +26,7 @@ func (a *App) operatorIdentity(cfg *config.Config, in *instance) (func(*http.Req
 	if audience == "" {
 		return nil, nil
 	}
-	deps, err := a.identityDeps(cfg, in)
-	if err != nil {
-		return nil, err
-	}
+	deps := a.identityDeps(cfg, in)
 	deps.Resource = func(string) (string, bool) { return audience, true }
 	own, err := adminIdentity(cfg.Identity, audience)
 	if err != nil {

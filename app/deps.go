@@ -43,10 +43,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 	if err != nil {
 		return nil, err
 	}
-	id, err := a.identityDeps(cfg, in)
-	if err != nil {
-		return nil, err
-	}
+	id := a.identityDeps(cfg, in)
 	return &deps{
 		trace: record.TraceDeps{Limits: wireLimits, Finish: in},
 		gateway: gateway.Deps{
@@ -66,7 +63,7 @@ func (a *App) gather(cfg *config.Config, in *instance, l *lister) (*deps, error)
 }
 
 // identityDeps names the resources and the keys of the local issuer.
-func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, error) {
+func (a *App) identityDeps(cfg *config.Config, in *instance) identity.Deps {
 	resources := make(map[string]string, len(cfg.Servers)+len(cfg.Groups))
 	for i := range cfg.Servers {
 		resources[cfg.Servers[i].Name] = in.resource(cfg.Servers[i].Name, cfg.Servers[i].Resource)
@@ -89,7 +86,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) (identity.Deps, err
 	if in.authority != nil {
 		d.Keys = map[string]identity.Keys{in.authority.URL(): in.authority.Keys()}
 	}
-	return d, nil
+	return d
 }
 
 // fetchTimeout bounds the fetch of a key set.

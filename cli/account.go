@@ -172,7 +172,7 @@ func (a *account) token(ctx context.Context) (string, bool, error) {
 		Issuer: k.Issuer, Resource: k.Resource, Client: k.Client, Access: secret.New([]byte(k.Access)), Refresh: secret.New([]byte(k.Refresh)),
 		Bound: k.Bound, Scopes: k.Scopes, NotAfter: k.NotAfter,
 	})
-	if refusal, ok := errors.AsType[*oauth.Refusal](err); ok && refusal.Final() {
+	if refusal, ok := errors.AsType[*oauth.Error](err); ok && refusal.Final() {
 		return "", false, fmt.Errorf("%w: the login has ended: %w", errNoAccount, err)
 	}
 	if err != nil {

@@ -169,7 +169,7 @@ const (
 // stepUp brings the person back to the browser when an operation needs a stronger login (RFC 9470). It
 // reports whether to try again.
 func (d *desk) stepUp(ctx context.Context, err error) (again bool, stepped error) {
-	p, ok := errors.AsType[*admin.Problem](err)
+	p, ok := errors.AsType[*admin.Error](err)
 	if !ok || p.Code != codeStepUp || d.server == "" || !interactive(d.cmd.ErrOrStderr()) {
 		return false, nil
 	}
@@ -185,7 +185,7 @@ func (d *desk) stepUp(ctx context.Context, err error) (again bool, stepped error
 
 // explain gives the refusals of the admin API their exit codes and hints.
 func (d *desk) explain(err error) error {
-	p, ok := errors.AsType[*admin.Problem](err)
+	p, ok := errors.AsType[*admin.Error](err)
 	if !ok {
 		return err
 	}

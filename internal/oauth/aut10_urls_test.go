@@ -67,7 +67,6 @@ func TestAUT10(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
 			var told warder.Reason
 			g := &oauth.URLs{Loopback: true, Hosts: []string{"xn--bcher-kva.example"}, Refused: func(_ context.Context, id warder.ControlID, r warder.Reason, _ string) {
 				told = r
@@ -85,7 +84,6 @@ func TestAUT10(t *testing.T) {
 		})
 	}
 	t.Run("deny endpoints of metadata", func(t *testing.T) {
-		t.Parallel()
 		for _, name := range []string{"authorization_endpoint", "token_endpoint", "registration_endpoint", "pushed_authorization_request_endpoint"} {
 			r := newRig(t, nil)
 			r.as.Metadata = map[string]any{name: "javascript:alert"}

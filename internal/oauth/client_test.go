@@ -144,7 +144,7 @@ func TestResponses(t *testing.T) {
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Fatalf("got %v, want %v", err, tt.want)
 			}
-			if refusal, ok := errors.AsType[*oauth.Refusal](err); tt.status != 200 && (!ok || refusal.Code != tt.code || refusal.Final() != (tt.status < 500)) {
+			if refusal, ok := errors.AsType[*oauth.Error](err); tt.status != 200 && (!ok || refusal.Code != tt.code || refusal.Final() != (tt.status < 500)) {
 				t.Errorf("got %v, want code %s", err, tt.code)
 			}
 			if strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "SSSS") {

@@ -20,21 +20,21 @@ var (
 	ErrNoRefresh    = errors.New("oauth: there is no refresh token")
 )
 
-// A Refusal is an error response of an authorization server (RFC 6749 sections 4.1.2.1 and 5.2). The
+// An Error is an error response of an authorization server (RFC 6749 sections 4.1.2.1 and 5.2). The
 // description it came with is not kept: it is text of another party.
-type Refusal struct {
+type Error struct {
 	Endpoint string // "authorization", "token", "registration", "par"
 	Status   int    // HTTP status; 0 for the authorization endpoint
 	Code     string // error code; "unspecified" when the response held none that is well formed
 }
 
 // Error names the endpoint and the code.
-func (r *Refusal) Error() string {
+func (r *Error) Error() string {
 	return fmt.Sprintf("oauth: %s endpoint answered %s (status %d)", r.Endpoint, r.Code, r.Status)
 }
 
 // Final reports whether asking again with the same grant cannot help.
-func (r *Refusal) Final() bool {
+func (r *Error) Final() bool {
 	return r.Status < 500 && r.Code != "temporarily_unavailable" && r.Code != "slow_down" && r.Status != 429
 }
 

@@ -156,7 +156,7 @@ func (c *Client) Finish(ctx context.Context, t *Target, reg *Registration, f *Fl
 		return nil, fmt.Errorf("%w: it began over %v ago", ErrState, maxFlow)
 	}
 	if query.Has("error") {
-		return nil, &Refusal{Endpoint: "authorization", Code: code(query.Get("error"))}
+		return nil, &Error{Endpoint: "authorization", Code: code(query.Get("error"))}
 	}
 	authCode := query.Get("code")
 	if authCode == "" || len(authCode) > maxURL || !printable(authCode) {

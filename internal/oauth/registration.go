@@ -192,7 +192,7 @@ func chooseMethod(supported []string, ours ...string) string {
 	return ""
 }
 
-// answer reads a JSON response; every status but 200 and 201 becomes a [Refusal].
+// answer reads a JSON response; every status but 200 and 201 becomes an [Error].
 func (c *Client) answer(endpoint string, resp *http.Response) (jose.Claims, error) {
 	body, err := safedial.ReadAll(resp.Body, maxDocument)
 	if err != nil {
@@ -201,7 +201,7 @@ func (c *Client) answer(endpoint string, resp *http.Response) (jose.Claims, erro
 	doc, parseErr := jose.ParseObject(body)
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
 		text, _ := doc["error"].(string)
-		return nil, &Refusal{Endpoint: endpoint, Status: resp.StatusCode, Code: code(text)}
+		return nil, &Error{Endpoint: endpoint, Status: resp.StatusCode, Code: code(text)}
 	}
 	if parseErr != nil {
 		return nil, fmt.Errorf("%w: %s endpoint: %w", ErrResponse, endpoint, parseErr)

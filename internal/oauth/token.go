@@ -51,7 +51,7 @@ func (c *Client) token(ctx context.Context, r tokenRequest) (*Tokens, error) {
 	proof := !r.plain && c.proves(r.target)
 	for try := 0; ; try++ {
 		doc, nonce, err := c.postToken(ctx, u, r, proof)
-		if refusal, ok := errors.AsType[*Refusal](err); ok && refusal.Code == "use_dpop_nonce" && proof && nonce && try == 0 {
+		if refusal, ok := errors.AsType[*Error](err); ok && refusal.Code == "use_dpop_nonce" && proof && nonce && try == 0 {
 			continue
 		}
 		if err != nil {

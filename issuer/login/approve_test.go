@@ -214,7 +214,6 @@ func TestTooLongToRead(t *testing.T) {
 }
 
 func TestApprovalsInOrder(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, true, local)
 	s.hold("low", func(p *Pending) { p.Risk = 10 })
 	s.hold("high", func(p *Pending) { p.Risk = 90 })

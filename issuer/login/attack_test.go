@@ -73,7 +73,6 @@ func TestEveryRouteIsProtected(t *testing.T) {
 // TestForms sends every form that changes something without, with a foreign, and with a stale token, and
 // from another site.
 func TestForms(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, true, local)
 	in, eve := s.browser(t), s.browser(t)
 	in.link("ada")
@@ -164,7 +163,6 @@ func (b *browser) plant(cookies ...*http.Cookie) {
 }
 
 func TestCookies(t *testing.T) {
-	t.Parallel()
 	t.Run("https", func(t *testing.T) {
 		s := newSite(t, true, local)
 		b := s.browser(t)
@@ -200,7 +198,6 @@ func TestCookies(t *testing.T) {
 }
 
 func TestSessionFixation(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, false, local)
 	thief, victim := s.browser(t), s.browser(t)
 	thief.link("eve")
@@ -245,7 +242,6 @@ func (b *browser) loggedIn() bool {
 }
 
 func TestSessionEnds(t *testing.T) {
-	t.Parallel()
 	t.Run("logout", func(t *testing.T) {
 		s := newSite(t, true, local)
 		b := s.browser(t)
@@ -289,7 +285,6 @@ func TestSessionEnds(t *testing.T) {
 }
 
 func TestSessionIsEnded(t *testing.T) {
-	t.Parallel()
 	t.Run("by_its_person", func(t *testing.T) {
 		s := newSite(t, true, local)
 		b, other := s.browser(t), s.browser(t)
@@ -420,7 +415,6 @@ func TestRateLimits(t *testing.T) {
 
 // TestFailsClosed proves that without the store, or the trail, nobody gets in.
 func TestFailsClosed(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, true, local)
 	in := s.browser(t)
 	in.link("ada")

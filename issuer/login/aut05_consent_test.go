@@ -37,7 +37,6 @@ const authorize = "/oauth/authorize?continue=r1"
 func asked(v *view) bool { return find(v.root, byID("allow")) != nil }
 
 func TestAUT05(t *testing.T) {
-	t.Parallel()
 	if got := (&consents{}).Control(); got != "AUT-05" {
 		t.Errorf("Control() = %q", got)
 	}

@@ -40,24 +40,17 @@ func newCookies(u *url.URL) cookies {
 
 // set gives the browser a value for as long as it runs; the session itself ends earlier, in the store.
 func (c cookies) set(w http.ResponseWriter, name, value string) {
-	http.SetCookie(w, c.make(name, value))
+	http.SetCookie(w, c.make(name, value, 0))
 }
 
 // clear takes a value away.
-func (c cookies) clear(w http.ResponseWriter, name string) {
-	cookie := c.make(name, "")
-	cookie.MaxAge = -1
-	http.SetCookie(w, cookie)
-}
+func (c cookies) clear(w http.ResponseWriter, name string) { http.SetCookie(w, c.make(name, "", -1)) }
 
-// make returns a cookie of the site.
-func (c cookies) make(name, value string) *http.Cookie {
+func (c cookies) make(name, value string, maxAge int) *http.Cookie {
 	cookie := &http.Cookie{
-		Name: name, Value: value, Path: c.path, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Name: name, Value: value, Path: c.path, MaxAge: maxAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}
-	if !c.secure {
-		cookie.Secure = false
-	}
+	cookie.Secure = c.secure // a browser drops Secure cookies of a plain loopback address
 	return cookie
 }
 

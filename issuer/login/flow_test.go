@@ -117,7 +117,6 @@ func (b *browser) refresh(tokens map[string]any) map[string]any {
 
 // TestWholeFlow goes from the request of a client to its tokens and back, through every page.
 func TestWholeFlow(t *testing.T) {
-	t.Parallel()
 	s := newWhole(t, local)
 	d := passkeytest.New(originOf(s.site))
 	first := s.browser(t)
@@ -156,7 +155,7 @@ func TestWholeFlow(t *testing.T) {
 // flowAgain asks again for somebody who has logged in and agreed.
 func flowAgain(t *testing.T, s *whole, b *browser, d *passkeytest.Device) {
 	t.Helper()
-	t.Run("again_without_a_page", func(t *testing.T) {
+	t.Run("again_without_a_page", func(*testing.T) {
 		path, verifier := start()
 		b.redeem(b.follow(b.get(path)), verifier)
 	})

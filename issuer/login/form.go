@@ -38,7 +38,7 @@ func (s *Service) browser(w http.ResponseWriter, r *http.Request) string {
 	}
 	id := newSecret()
 	s.cookies.set(w, s.cookies.browser, id)
-	r.AddCookie(s.cookies.make(s.cookies.browser, id)) // for the rest of this request
+	r.AddCookie(s.cookies.make(s.cookies.browser, id, 0)) // for the rest of this request
 	return id
 }
 

@@ -116,7 +116,6 @@ func assertion(t *testing.T, d *passkeytest.Device, begun keyAnswer) []byte {
 }
 
 func TestPasskeyAttacks(t *testing.T) {
-	t.Parallel()
 	s := newSite(t, true, local)
 	d := passkeytest.New(originOf(s))
 	owner := s.browser(t)

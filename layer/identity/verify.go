@@ -183,7 +183,7 @@ func (r *issuerRule) stillActive(ctx context.Context, raw string, sum [32]byte, 
 	case answer == nil:
 		return verified{}, &refusal{"token_inactive", "the issuer says that the token is not active"}, nil
 	}
-	if sub, err := answer.Text("sub"); err != nil || sub != "" && sub != p.Subject {
+	if sub, ok := claim(answer, "sub"); !ok || sub != "" && sub != p.Subject {
 		return verified{}, &refusal{"token_inactive", "the issuer's answer is about another subject"}, nil
 	}
 	return verified{p, r.Introspection.Cache}, nil, nil
@@ -202,7 +202,7 @@ func (r *issuerRule) introspect(ctx context.Context, raw string, sum [32]byte, e
 	case c == nil:
 		return verified{}, &refusal{"token_inactive", "the issuer says that the token is not active"}, nil
 	}
-	if iss, err := c.Text("iss"); err != nil || iss != "" && iss != r.URL {
+	if iss, ok := claim(c, "iss"); !ok || iss != "" && iss != r.URL {
 		return verified{}, &refusal{"issuer_unknown", "the answer is about a token of another issuer"}, nil
 	}
 	if err := c.CheckTimes(now, jose.Times{Leeway: r.Leeway}); err != nil {
@@ -215,10 +215,16 @@ func (r *issuerRule) introspect(ctx context.Context, raw string, sum [32]byte, e
 	if ref != nil {
 		return verified{}, ref, nil
 	}
-	if kind, err := c.Text("token_type"); err != nil || strings.EqualFold(kind, "DPoP") && p.Transport != transportDPoP {
+	if kind, ok := claim(c, "token_type"); !ok || strings.EqualFold(kind, "DPoP") && p.Transport != transportDPoP {
 		return verified{}, &refusal{"confirmation_missing", "the issuer says that the token is bound, but not to which key"}, nil
 	}
 	return verified{p, r.Introspection.Cache}, nil, nil
+}
+
+// claim returns a claim that is text or absent; false if it is something else.
+func claim(c jose.Claims, name string) (string, bool) {
+	text, err := c.Text(name)
+	return text, err == nil
 }
 
 // checkAudience compares byte by byte: no prefix, no trailing slash, no normal form, no wildcard.

@@ -38,7 +38,6 @@ func receiptOf(tb testing.TB, c *receipts, x *warder.Exchange) []byte {
 }
 
 func TestSGN02(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir, testConfig())
 	t.Run("pass receipt of an answer", func(t *testing.T) {

@@ -226,7 +226,7 @@ func (e *entry) renew(ctx context.Context, b kept, doc state.Doc) error {
 		tokens, err = e.s.client.Refresh(ctx, t, reg, b.tokens())
 	}
 	if err != nil {
-		refusal, ok := errors.AsType[*oauth.Refusal](err)
+		refusal, ok := errors.AsType[*oauth.Error](err)
 		if ok && refusal.Final() || errors.Is(err, oauth.ErrMixUp) || errors.Is(err, oauth.ErrNoRefresh) {
 			return e.remove(ctx, reasonOf(err))
 		}
@@ -267,7 +267,7 @@ func (e *entry) renewBeside() {
 
 // reasonOf is the stable word for a failure.
 func reasonOf(err error) warder.Reason {
-	if r, ok := errors.AsType[*oauth.Refusal](err); ok {
+	if r, ok := errors.AsType[*oauth.Error](err); ok {
 		return warder.Reason("as_" + r.Code)
 	}
 	for _, known := range []struct {
