@@ -81,7 +81,8 @@ type world struct {
 	http  *http.Client
 	peers atomic.Int64 // address that requests come from
 
-	calls atomic.Int64 // that reached a server
+	as    atomic.Pointer[string] // authorization server that server a names; nil: none
+	calls atomic.Int64           // that reached a server
 	mu    sync.Mutex
 	heads []http.Header // that reached a server
 }
@@ -147,6 +148,15 @@ func logger() *slog.Logger {
 // servers are the two MCP servers, counting what comes.
 func (w *world) servers() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/.well-known/oauth-protected-resource/a", func(rw http.ResponseWriter, r *http.Request) {
+		as := w.as.Load()
+		if as == nil {
+			http.NotFound(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(rw, `{"resource":"http://%s/a","authorization_servers":[%q]}`, r.Host, *as)
+	})
 	for _, name := range []string{"a", "b"} {
 		s := mcp.NewServer(&mcp.Implementation{Name: name, Version: "1"}, nil)
 		type in struct {
@@ -277,7 +287,11 @@ func (a answer) passed() bool { return a.status == http.StatusOK && strings.Cont
 
 // String shows an answer in failures.
 func (a answer) String() string {
-	return fmt.Sprintf("%d %.600s (location %q, challenge %q)", a.status, a.text, a.header.Get("Location"), a.header.Get("Www-Authenticate"))
+	text := a.text
+	if _, body, ok := strings.Cut(text, "</style>"); ok {
+		text = body
+	}
+	return fmt.Sprintf("%d %.600s (location %q, challenge %q)", a.status, text, a.header.Get("Location"), a.header.Get("Www-Authenticate"))
 }
 
 // refusals are the refusals in the trail since the world began.

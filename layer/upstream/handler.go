@@ -90,12 +90,12 @@ func (p pages) connect(w http.ResponseWriter, r *http.Request) {
 	}
 	question, id, err := p.question(ctx, s, person, r.URL.Query().Get("hold"))
 	if err != nil {
-		p.refuse(ctx, w, s, err)
+		p.refuse(ctx, w, s, person, err)
 		return
 	}
 	address, err := p.begin(ctx, s, question, id)
 	if err != nil {
-		p.refuse(ctx, w, s, err)
+		p.refuse(ctx, w, s, person, err)
 		return
 	}
 	headers(w)
@@ -183,21 +183,21 @@ func (p pages) callback(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, state.ErrNotFound) {
 			err = errGone
 		}
-		p.refuse(ctx, w, nil, err)
+		p.refuse(ctx, w, nil, person, err)
 		return
 	}
 	var f keptFlow
 	if err := p.k.open1(docFlow, id, doc.Body, &f); err != nil {
-		p.refuse(ctx, w, nil, err)
+		p.refuse(ctx, w, nil, person, err)
 		return
 	}
 	s := p.k.servers[f.For.Server]
 	if s == nil || s.kind != kindOAuth || !person.is(f.For.Tenant, f.For.Issuer, f.For.Subject) {
-		p.refuse(ctx, w, s, errNotYours)
+		p.refuse(ctx, w, s, person, errNotYours)
 		return
 	}
 	if err := p.finish(ctx, s, &f, query); err != nil {
-		p.refuse(ctx, w, s, err)
+		p.refuse(ctx, w, s, person, err)
 		return
 	}
 	p.page(w, http.StatusOK, "Done", "Warder may now use the server "+s.name+" for you. Go back to your client and send the call again.")
@@ -253,8 +253,9 @@ func (p pages) document(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "not found", http.StatusNotFound)
 }
 
-// refuse shows what went wrong: our own words and at most the error code of the authorization server.
-func (p pages) refuse(ctx context.Context, w http.ResponseWriter, s *server, err error) {
+// refuse writes down what went wrong at whose browser and shows it: our own words and at most the error code
+// of the authorization server. s is nil where nobody knows which server it was about.
+func (p pages) refuse(ctx context.Context, w http.ResponseWriter, s *server, person *Person, err error) {
 	reason, status, text := reasonOf(err), http.StatusBadGateway, "The authorization server of this server could not be used."
 	switch {
 	case errors.Is(err, errNotYours):
@@ -262,9 +263,14 @@ func (p pages) refuse(ctx context.Context, w http.ResponseWriter, s *server, err
 	case errors.Is(err, errGone):
 		reason, status, text = "link_ended", http.StatusGone, "This link has ended or was used before. Send the call again to get a new one."
 	}
-	if s != nil {
-		p.k.tell(ctx, "AUT-04", s, owner{}, refused, reason, err.Error())
+	if s == nil {
+		s = &server{kind: kindOAuth}
 	}
+	o := owner{tenant: person.Tenant}
+	if len(person.Names) > 0 {
+		o.issuer, o.subject = person.Names[0].Issuer, person.Names[0].Subject
+	}
+	p.k.tell(ctx, "AUT-04", s, o, refused, reason, err.Error())
 	p.page(w, status, "Not authorized", text+" ("+string(reason)+")")
 }
 
