@@ -180,6 +180,7 @@ const careful = `
 @id("look up") permit (principal in Warder::Group::"people", action == Warder::Action::"tools/call", resource == Warder::Tool::"alpha/look");
 @id("send") @approval("group:ops") permit (principal in Warder::Group::"people", action == Warder::Action::"tools/call", resource == Warder::Tool::"alpha/send");
 @id("purge") @acr("phr") permit (principal in Warder::Group::"people", action == Warder::Action::"tools/call", resource == Warder::Tool::"alpha/purge");
+@id("beta") permit (principal in Warder::Group::"people", action == Warder::Action::"tools/call", resource in Warder::Server::"beta");
 `
 
 // TestBrowser lets people do with Chromium what they do at Warder's pages.
@@ -188,11 +189,12 @@ func TestBrowser(t *testing.T) {
 	ctx := within(t, 2*time.Minute)
 	needNode(t)
 	needFixture(t, "a real browser", chromium)
-	alpha := newOrigin(t, "alpha")
+	alpha, beta := newOrigin(t, "alpha"), newOrigin(t, "beta")
 	s := newSite(t, "localhost")
 	idp := corpProvider(ctx, t, s)
 	g := s.open(t, setup{
-		issuer: "dcr: {mode: open}\n" + corpLogin(t, idp), policies: careful, servers: map[string]*origin{"alpha": alpha},
+		identity: "step_up: [{servers: [beta], effects: [destructive], acr: [phr]}]\n",
+		issuer:   "dcr: {mode: open}\n" + corpLogin(t, idp), policies: careful, servers: map[string]*origin{"alpha": alpha, "beta": beta},
 	})
 	b := openBrowser(ctx, t, "browser")
 	ana := b.window(ctx, "ana")
@@ -240,10 +242,26 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("refused consent: %v", err)
 		}
 	})
-	t.Run("step up", func(t *testing.T) {
+	again := func() { // a link is no passkey
 		ana.open(s.issuer() + "/account")
 		ana.leave()
-		ana.enter(g, "people") // a link is no passkey
+		ana.enter(g, "people")
+	}
+	t.Run("step up by configuration", func(t *testing.T) {
+		again()
+		a := newAuthorizer(t, ana.walker(back, "#allow", ""), registration{redirect: at}, http.DefaultClient)
+		session, err := dial(ctx, t, s.mcp("beta"), a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(ctx, t, session, "look", map[string]any{"topic": "sea"}, "beta: look sea")
+		wants(ctx, t, session, "purge", map[string]any{"name": "old"}, "beta: purge old")
+		if n := len(a.requests); n != 2 || a.requests[1].Get("acr_values") != "phr" || beta.times("purge old") != 1 {
+			t.Errorf("%d authorization requests, purged %d times", n, beta.times("purge old"))
+		}
+	})
+	t.Run("step up by policy", func(t *testing.T) {
+		again()
 		a := newAuthorizer(t, ana.walker(back, "#allow", "step-up"), registration{redirect: at}, http.DefaultClient)
 		session, err := dial(ctx, t, s.mcp("alpha"), a, nil)
 		if err != nil {

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -176,6 +177,12 @@ func TestElicitation(t *testing.T) {
 			t.Errorf("denied call: %q, sent %d times", got, alpha.times("send zoe 9"))
 		}
 	})
+	t.Run("TypeScript SDK in a session is told the link", func(t *testing.T) {
+		legacyLink(ctx, t, s, ana.walker(), decide("approve"))
+		if alpha.times("send zoe 13") != 1 {
+			t.Errorf("sent %d times", alpha.times("send zoe 13"))
+		}
+	})
 	t.Run("nobody decides on the own call", func(t *testing.T) {
 		var link string
 		asked.do(func(l string) error { link = l; return errors.New("not now") })
@@ -187,4 +194,31 @@ func TestElicitation(t *testing.T) {
 			t.Errorf("the caller is offered the decision: %v", err)
 		}
 	})
+}
+
+// legacyLink lets a client of 2025-11-25 call, which gets URLElicitationRequiredError with the link, and
+// call again once it was approved.
+func legacyLink(ctx context.Context, t *testing.T, s site, walk walker, approve func(string) error) {
+	t.Helper()
+	options, err := json.Marshal(map[string]any{"legacy": true, "links": true, "calls": 2, "redirect": callback})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startScript(t, nil, "client-oauth.mjs", s.mcp("alpha"), "send", `{"to":"zoe","amount":13}`, string(options))
+	first, _ := tsLogin(ctx, t, c, walk)
+	data, _ := first["data"].(map[string]any)
+	list, _ := data["elicitations"].([]any)
+	if code, _ := first["code"].(float64); code != -32042 || len(list) != 1 {
+		t.Fatalf("first call: %v", first)
+	}
+	question, _ := list[0].(map[string]any)
+	if text(question, "mode") != "url" || text(question, "elicitationId") == "" {
+		t.Errorf("elicitation %v", question)
+	}
+	if err := errors.Join(approve(text(question, "url")), c.tell("again")); err != nil {
+		t.Fatal(err)
+	}
+	if second, err := c.next(ctx); err != nil || said(second) != "alpha: send zoe 13" {
+		t.Errorf("second call: %v, %v", second, err)
+	}
 }

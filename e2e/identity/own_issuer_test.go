@@ -139,6 +139,7 @@ func TestOwnIssuer(t *testing.T) {
 			t.Errorf("refresh after revocation: status %d, %v", status, m)
 		}
 	})
+	t.Run("signing out ends what was allowed, and the client asks again", func(t *testing.T) { signOut(ctx, t, g) })
 	for name, options := range map[string]map[string]any{
 		"TypeScript SDK registers itself":                     {},
 		"TypeScript SDK shows its document, bound to its key": {"document": documents + "/ts.json", "dpop": true},
@@ -160,6 +161,42 @@ func TestOwnIssuer(t *testing.T) {
 				t.Errorf("a bound token without its key: %v %s", r, r.challenge)
 			}
 		})
+	}
+}
+
+// signOut lets a person sign out at Warder while a client is connected, and sign in again.
+func signOut(ctx context.Context, t *testing.T, g *gate) {
+	t.Helper()
+	leo := newPerson(t, "leo", "", "")
+	if err := leo.enter(ctx, g, "people"); err != nil {
+		t.Fatal(err)
+	}
+	a := newAuthorizer(t, leo.walker(), registration{}, http.DefaultClient)
+	session, err := dial(ctx, t, g.mcp("alpha"), a, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(ctx, t, session, "look", map[string]any{"topic": "door"}, "alpha: look door")
+	_, _, page, err := leo.open(ctx, http.MethodGet, g.issuer()+"/logout", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leo.leaves = true
+	action, values, found := leo.choose(page)
+	leo.leaves = false
+	if !found {
+		t.Fatalf("no form to sign out: %s", words(page))
+	}
+	if status, _, page, err := leo.open(ctx, http.MethodPost, g.base+action, values); err != nil || status/100 > 3 {
+		t.Fatalf("sign out: status %d, %v, %s", status, err, words(page))
+	}
+	refusedSoon(ctx, t, g.mcp("alpha"), a.last(t).AccessToken)
+	if err := leo.enter(ctx, g, "people"); err != nil {
+		t.Fatal(err)
+	}
+	wants(ctx, t, session, "look", map[string]any{"topic": "key"}, "alpha: look key")
+	if len(a.requests) != 2 {
+		t.Errorf("the client asked for authorization %d times, want 2", len(a.requests))
 	}
 }
 

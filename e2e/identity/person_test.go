@@ -20,6 +20,7 @@ import (
 type person struct {
 	name, password string
 	provider       string // button to press on the login page of Warder; empty: none
+	leaves         bool   // is about to sign out; otherwise does not press that button
 	decision       string // button to press where there are several; empty: allow
 	browser        *http.Client
 	pages          []string // titles of the pages that were shown
@@ -153,7 +154,7 @@ func (p *person) open(ctx context.Context, method, address string, form url.Valu
 func (p *person) choose(page string) (action string, values url.Values, found bool) {
 	for _, m := range formOf.FindAllStringSubmatch(page, -1) {
 		attrs := attributes(m[1])
-		if strings.HasSuffix(attrs["action"], "/logout") || !strings.EqualFold(attrs["method"], "post") {
+		if strings.HasSuffix(attrs["action"], "/logout") != p.leaves || !strings.EqualFold(attrs["method"], "post") {
 			continue
 		}
 		values, mine := url.Values{}, true

@@ -91,7 +91,12 @@ func tsCall(ctx context.Context, t *testing.T, walk walker, env []string, endpoi
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startScript(t, env, "client-oauth.mjs", endpoint, tool, args, string(text))
+	return tsLogin(ctx, t, startScript(t, env, "client-oauth.mjs", endpoint, tool, args, string(text)), walk)
+}
+
+// tsLogin lets the person follow every address the client opens, and returns the first line that is none.
+func tsLogin(ctx context.Context, t *testing.T, s *script, walk walker) (line map[string]any, asked url.Values) {
+	t.Helper()
 	for range 4 {
 		m, err := s.next(ctx)
 		if err != nil {

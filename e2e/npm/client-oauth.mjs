@@ -1,7 +1,8 @@
 // node client-oauth.mjs URL TOOL ARGUMENTS OPTIONS: the TypeScript SDK v2 logs in at whatever authorization
 // server the MCP server at URL names, and calls the tool as often as OPTIONS.calls says (1). OPTIONS: dpop
 // (bind the tokens to a key), document (client metadata URL; otherwise it registers itself), id (registered
-// client), legacy (open a session), redirect. It prints {"open":"…"} for each address that a person must
+// client), legacy (open a session), links (it can show links),
+// redirect. It prints {"open":"…"} for each address that a person must
 // open, reads the query of the redirect from a line of standard input, and prints {"result":…} or
 // {"error":…} for each call, the next one after another line of input.
 import { createInterface } from 'node:readline';
@@ -45,7 +46,7 @@ class Provider {
 const provider = new Provider();
 
 async function connect() {
-  const client = new Client({ name: 'ts-sdk', version: '1.0.0' }, { capabilities: {}, versionNegotiation: { mode: options.legacy ? 'legacy' : 'auto' } });
+  const client = new Client({ name: 'ts-sdk', version: '1.0.0' }, { capabilities: options.links ? { elicitation: { url: {} } } : {}, versionNegotiation: { mode: options.legacy ? 'legacy' : 'auto' } });
   const transport = new StreamableHTTPClientTransport(new URL(url), { authProvider: provider });
   try {
     await client.connect(transport);
@@ -64,7 +65,7 @@ try {
     try {
       say({ result: await client.callTool({ name: tool, arguments: JSON.parse(args) }), type: provider.kept?.token_type, token: provider.kept?.access_token });
     } catch (problem) {
-      say({ error: String(problem) });
+      say({ error: String(problem), code: problem.code, data: problem.data });
     }
   }
   await client.close();
