@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -233,7 +234,7 @@ func TestTokenCache(t *testing.T) {
 	})
 	t.Run("it is bounded", func(t *testing.T) {
 		t.Parallel()
-		c := newCache(64)
+		c := newCache(1024)
 		now := time.Now()
 		for i := range 10_000 {
 			k := cacheKey{resource: filesURI}
@@ -244,10 +245,30 @@ func TestTokenCache(t *testing.T) {
 		for i := range c.shards {
 			n += len(c.shards[i].entries)
 		}
-		if n > 64 {
-			t.Errorf("cache holds %d entries, want at most 64", n)
+		if n < 1024 || n > 2048 {
+			t.Errorf("cache holds %d entries, want at least 1024 and at most 2048", n)
 		}
 	})
+}
+
+// TestCacheHoldsItsSize: as many tokens as it is for stay, though they fall unevenly into its shards.
+func TestCacheHoldsItsSize(t *testing.T) {
+	t.Parallel()
+	c, now := newCache(defaultCache), time.Now()
+	keys := make([]cacheKey, defaultCache)
+	for i := range keys {
+		keys[i] = cacheKey{sum: jose.TokenSum(strconv.Itoa(i)), resource: filesURI}
+		c.put(keys[i], cached{principal: &warder.Principal{}, until: now.Add(time.Minute)}, now)
+	}
+	lost := 0
+	for i := range keys {
+		if c.get(&keys[i], now, 0) == nil {
+			lost++
+		}
+	}
+	if lost > defaultCache/1000 {
+		t.Errorf("%d of %d tokens were forgotten", lost, len(keys))
+	}
 }
 
 type countingKeys struct {

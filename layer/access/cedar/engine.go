@@ -27,9 +27,9 @@ const maxScopeTries = 8
 
 // Sizes of the caches of one policy set.
 const (
-	cachedPrincipals = 1 << 11
+	cachedPrincipals = 1 << 15 // about 2 KB each
 	cachedResources  = 1 << 14
-	cachedSlices     = 1 << 14
+	cachedSlices     = 1 << 16
 	cachedShared     = 1 << 12
 	cachedVisible    = 1 << 15
 )

@@ -194,6 +194,37 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
+// BenchmarkAuthorizeCrowd is the call of one of many principals.
+func BenchmarkAuthorizeCrowd(b *testing.B) {
+	for _, crowd := range []int{1, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("principals=%d", crowd), func(b *testing.B) {
+			e, tools, err := many(1000, 10)
+			if err != nil {
+				b.Fatal(err)
+			}
+			r := call(nil, filesServer(), tools[0], `{"path":"/srv/readme.md"}`)
+			people := make([]*warder.Principal, crowd)
+			for i := range people {
+				people[i] = alice()
+				people[i].Subject = fmt.Sprint("user-", i)
+			}
+			ask := func(i int) {
+				r.Principal = people[i%crowd]
+				if d, err := e.Authorize(b.Context(), r); err != nil || !d.Allow {
+					b.Fatal(d, err)
+				}
+			}
+			for i := range people {
+				ask(i)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				ask(i)
+			}
+		})
+	}
+}
+
 func BenchmarkPossible(b *testing.B) {
 	e, tools, err := many(1000, 2000)
 	if err != nil {

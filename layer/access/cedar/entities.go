@@ -21,23 +21,24 @@ type subject struct {
 // UserID is the id of a principal's Cedar entity: issuer, "|", subject.
 func UserID(p *warder.Principal) string { return p.Issuer + "|" + p.Subject }
 
+// principalAttrs is how many attributes a principal has at most.
+const principalAttrs = 13
+
 // user builds the entity of a principal.
 func (s *set) user(p *warder.Principal) *subject {
-	attrs := types.RecordMap{
-		"issuer":    types.String(p.Issuer),
-		"subject":   types.String(p.Subject),
-		"actors":    texts(p.Actors),
-		"scopes":    texts(p.Scopes),
-		"groups":    texts(p.Groups),
-		"amr":       texts(p.AMR),
-		"transport": types.String(p.Transport),
-		"bound":     types.Boolean(p.Binding != ""),
-	}
-	for name, value := range map[types.String]string{"tenant": p.Tenant, "client": p.Client, "agent": p.Agent, "acr": p.ACR} {
+	attrs := make(types.RecordMap, principalAttrs)
+	attrs["issuer"], attrs["subject"] = types.String(p.Issuer), types.String(p.Subject)
+	attrs["actors"], attrs["scopes"], attrs["groups"], attrs["amr"] = texts(p.Actors), texts(p.Scopes), texts(p.Groups), texts(p.AMR)
+	attrs["transport"], attrs["bound"] = types.String(p.Transport), types.Boolean(p.Binding != "")
+	known := func(name types.String, value string) {
 		if value != "" {
 			attrs[name] = types.String(value)
 		}
 	}
+	known("tenant", p.Tenant)
+	known("client", p.Client)
+	known("agent", p.Agent)
+	known("acr", p.ACR)
 	if !p.AuthTime.IsZero() {
 		attrs["auth_time"] = types.NewDatetime(p.AuthTime)
 	}
@@ -130,6 +131,9 @@ func effect(t *warder.Tool) types.String {
 }
 
 func texts(list []string) types.Set {
+	if len(list) == 0 {
+		return types.Set{}
+	}
 	values := make([]types.Value, len(list))
 	for i, s := range list {
 		values[i] = types.String(s)

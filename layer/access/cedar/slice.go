@@ -67,7 +67,7 @@ func scopeOf(n ast.IsScopeNode) types.EntityUID {
 // find collects the policies whose scope names the principal, the resource, or anything they are in.
 // It returns positions, unsorted and without repetition: each policy stands under one key.
 func (ix index) find(principal, resource *subject) []int {
-	var out []int
+	out := make([]int, 0, 8)
 	var anyone types.EntityUID
 	for i := -1; i < len(principal.scopes); i++ {
 		k := scopeKey{principal: anyone}
