@@ -115,7 +115,7 @@ func configuration(dir, listen, admin, url string, s setup) string {
 	policies.WriteString("    @id(\"eng\") permit(principal in Warder::Group::\"eng\", action, resource);\n")
 	issuers, grants := "", ""
 	if s.identity != nil {
-		issuers = fmt.Sprintf(`, cache_size: 40000, issuers: [{url: "%s", group_prefix: "idp:", jwks: {file: "%s"}, claims: {groups: groups}}]`, identityIssuer, filepath.Join(dir, "idp.json"))
+		issuers = fmt.Sprintf(`, issuers: [{url: "%s", group_prefix: "idp:", jwks: {file: "%s"}, claims: {groups: groups}}]`, identityIssuer, filepath.Join(dir, "idp.json"))
 		grants = "  grants: {require: [read]}\n"
 		policies.WriteString("    @id(\"crowd\") permit(principal in Warder::Group::\"idp:eng\", action, resource);\n")
 	}
