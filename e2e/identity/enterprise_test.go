@@ -196,12 +196,16 @@ func TestAudienceRule(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newSite(t, "127.0.0.1")
-		strict := newSite(t, "127.0.0.1")
+		strict, claimed := newSite(t, "127.0.0.1"), newSite(t, "127.0.0.1")
 		rule := "issuers: [{url: %q, types: [JWT], audience: {servers: {alpha: \"api://alpha\", beta: \"api://beta\"}}%s}]\n"
 		origins := map[string]*origin{"alpha": newOrigin(t, "alpha"), "beta": newOrigin(t, "beta")}
 		policy := `@id("batch") permit (principal, action, resource) when { principal.subject == "batch" };`
 		s.open(t, setup{foreign: true, servers: origins, identity: fmt.Sprintf(rule, p.Issuer, ", bearer_clients: true"), policies: policy})
 		strict.open(t, setup{foreign: true, servers: origins, identity: fmt.Sprintf(rule, p.Issuer, ""), policies: policy})
+		claimed.open(t, setup{
+			foreign: true, servers: origins, policies: policy,
+			identity: fmt.Sprintf("issuers: [{url: %q, types: [JWT], audience: {claim: client_id, servers: {alpha: batch, beta: another}}, bearer_clients: true}]\n", p.Issuer),
+		})
 		get := func(audience string) string {
 			status, m := form(ctx, t, text(metadata(ctx, t, p.Issuer), "token_endpoint"), url.Values{
 				"grant_type": {"client_credentials"}, "client_id": {"batch"}, "client_secret": {"batch-secret-0123456789"}, "audience": {audience},
@@ -220,6 +224,12 @@ func TestAudienceRule(t *testing.T) {
 		}
 		if r := post(ctx, t, s.mcp("alpha"), "look", look, bearer(get("api://alpha api://beta"))); r.reason != "audience_not_alone" {
 			t.Errorf("with both audiences: %v", r)
+		}
+		if r := post(ctx, t, claimed.mcp("alpha"), "look", look, bearer(token)); r.text != "alpha: look sky" {
+			t.Errorf("by another claim: %v", r)
+		}
+		if r := post(ctx, t, claimed.mcp("beta"), "look", look, bearer(token)); r.reason != "audience_mismatch" {
+			t.Errorf("by another claim, at the other server: %v", r)
 		}
 		if r := post(ctx, t, strict.mcp("alpha"), "look", look, bearer(token)); r.reason != "client_bearer" {
 			t.Errorf("where clients must hold a key: %v", r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -93,7 +94,7 @@ func TestOwnIssuer(t *testing.T) {
 	documents, authority := metadataHost(t)
 	s := newSite(t, "127.0.0.1")
 	g := s.open(t, setup{
-		issuer:  "login: {local: {enabled: true}}\ndcr: {mode: open}\ncimd: {allow: [127.0.0.1]}\nlifetimes: {access: 11s}\n",
+		issuer:  cli + "login: {local: {enabled: true}}\ndcr: {mode: open}\ncimd: {allow: [127.0.0.1]}\nlifetimes: {access: 11s}\n",
 		servers: map[string]*origin{"alpha": alpha, "beta": beta}, env: []string{"SSL_CERT_FILE=" + authority},
 	})
 	ana := newPerson(t, "ana", "", "")
@@ -140,6 +141,7 @@ func TestOwnIssuer(t *testing.T) {
 		}
 	})
 	t.Run("signing out ends what was allowed, and the client asks again", func(t *testing.T) { signOut(ctx, t, g) })
+	t.Run("pushed request with details, bound to a key", func(t *testing.T) { narrowed(ctx, t, s, ana, alpha) })
 	for name, options := range map[string]map[string]any{
 		"TypeScript SDK registers itself":                     {},
 		"TypeScript SDK shows its document, bound to its key": {"document": documents + "/ts.json", "dpop": true},
@@ -161,6 +163,31 @@ func TestOwnIssuer(t *testing.T) {
 				t.Errorf("a bound token without its key: %v %s", r, r.challenge)
 			}
 		})
+	}
+}
+
+// narrowed asks for less than the person may do, and gets no more.
+func narrowed(ctx context.Context, t *testing.T, s site, ana *person, alpha *origin) {
+	t.Helper()
+	c := &plain{id: "cli", metadata: metadata(ctx, t, s.issuer()), walk: ana.walker(), key: newHolder(t), push: true, more: url.Values{
+		"authorization_details": {`[{"type":"mcp","server":"alpha","tools":["send"],"arguments":[{"pointer":"/to","equals":"zoe"},{"pointer":"/amount","max":10}],"max_calls":2}]`},
+	}}
+	token := text(c.login(ctx, t, s.mcp("alpha")), "access_token")
+	send := func(to string, amount int) *reply {
+		return post(ctx, t, s.mcp("alpha"), "send", map[string]any{"to": to, "amount": amount}, c.key.bound(t, s.mcp("alpha"), token))
+	}
+	for _, tt := range []struct {
+		to     string
+		amount int
+		reason string
+	}{{"zoe", 10, ""}, {"zoe", 11, "detail_argument"}, {"eve", 1, "detail_argument"}, {"zoe", 1, ""}, {"zoe", 2, "detail_calls_used_up"}} {
+		r := send(tt.to, tt.amount)
+		if done := alpha.times(fmt.Sprintf("send %s %d", tt.to, tt.amount)); r.reason != tt.reason || done != 0 != (tt.reason == "") {
+			t.Errorf("send %s %d: %v, done %d times; want reason %q", tt.to, tt.amount, r, done, tt.reason)
+		}
+	}
+	if r := post(ctx, t, s.mcp("alpha"), "look", map[string]any{"topic": "sky"}, c.key.bound(t, s.mcp("alpha"), token)); r.reason != "detail_tool" {
+		t.Errorf("another tool: %v", r)
 	}
 }
 
