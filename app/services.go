@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -12,12 +13,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/broker"
 	"github.com/warder-mcp/warder/broker/webhook"
 	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/internal/seal"
+	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/gateway"
 	"github.com/warder-mcp/warder/layer/record"
 	"github.com/warder-mcp/warder/proxy"
@@ -71,7 +74,7 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 	if s.db, err = store.OpenConfig(ctx, cfg.State.Config, filepath.Join(cfg.Data, "warder.db"), store.WithClock(opt.Now), store.WithLog(opt.Log)); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
-	s.registry, err = registry.New(ctx, registry.Config{}, registry.Deps{
+	s.registry, err = registry.New(ctx, registry.Config{MaxStale: staleRead(cfg)}, registry.Deps{
 		Store: s.db.Registry(), Record: s.recordDecision, Log: opt.Log, Now: opt.Now,
 	})
 	if err != nil {
@@ -84,6 +87,12 @@ func openServices(ctx context.Context, cfg *config.Config, opt Options) (_ *serv
 		return nil, err
 	}
 	return s, nil
+}
+
+// staleRead is how long reads go on without the store. Approvals of tools are as old then as revocations are,
+// which stop calls with effect sooner.
+func staleRead(cfg *config.Config) time.Duration {
+	return cmp.Or(cfg.Access.Freshness.StaleRead, access.DefaultStaleRead)
 }
 
 // openRevocations follows what is revoked, and tells others of it.

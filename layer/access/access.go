@@ -20,7 +20,7 @@ func New(cfg Config, deps Deps) (warder.Layer, error) {
 		return warder.Layer{}, fmt.Errorf("access: %w", err)
 	}
 	cfg.Freshness.Revocation = cmp.Or(cfg.Freshness.Revocation, defaultRevocation)
-	cfg.Freshness.StaleRead = cmp.Or(cfg.Freshness.StaleRead, defaultStaleRead)
+	cfg.Freshness.StaleRead = cmp.Or(cfg.Freshness.StaleRead, DefaultStaleRead)
 	gone := &revoked{deps: deps, cfg: cfg.Freshness}
 	every := &everyMessage{deps: deps, around: around, needed: effectsOf(cfg.grantEffects())}
 	again := newReassess(every, cmp.Or(cfg.Reassess, defaultReassess))

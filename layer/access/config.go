@@ -129,6 +129,9 @@ type FreshnessConfig struct {
 	StaleRead  time.Duration `yaml:"stale_read"` // for everything else; default 1m, at most 1h
 }
 
+// DefaultStaleRead is how old what is known may be for reads, unless freshness.stale_read says otherwise.
+const DefaultStaleRead = time.Minute
+
 // Interval of reassessment, and other defaults.
 const (
 	defaultReassess   = 30 * time.Second
@@ -137,7 +140,6 @@ const (
 	maxWait           = 5 * time.Minute
 	defaultFreshLogin = 5 * time.Minute
 	defaultRevocation = 5 * time.Second
-	defaultStaleRead  = time.Minute
 )
 
 // Default returns the configuration without policies: everything is denied.
