@@ -2,11 +2,14 @@ package attacks
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // inside are the names of an address in this machine or network, as attackers write them. %PORT% is that of
@@ -49,47 +52,140 @@ func newVictim(t *testing.T) *victim {
 // testSSRF has the gateway fetch what attackers name: client metadata documents, and key sets that clients
 // register (AUT-08).
 func testSSRF(t *testing.T, n *tally) {
-	w := newWorld(t, n, setup{Issuer: interactive, More: everything})
 	v := newVictim(t)
 	v.serve = func(http.ResponseWriter, *http.Request) {}
+	encodings(t, n, v)
+	documents(t, n, v)
+	if got := v.asked.Load(); got != 0 {
+		t.Errorf("the server inside was asked %d times", got)
+	}
+}
+
+// encodings name the server inside in every way.
+func encodings(t *testing.T, n *tally, v *victim) {
+	t.Helper()
+	w := newWorld(t, n, setup{Issuer: interactive + `
+  cimd: {allow: ["*"], deny: ["evil.example"]}`, More: everything})
 	ada := w.login("ada")
 	port := v.URL[strings.LastIndexByte(v.URL, ':')+1:]
 	unusable := step{"", "document_unusable"}
-	var documents, keys []attack
-	for name, host := range inside() {
-		host = strings.ReplaceAll(host, "%PORT%", port)
+	at := func(name, address string, want step) attack {
+		return attack{"metadata document: " + name, func(w *world) answer {
+			return ada.get(w.flow(address+"/client.json", "https://app.example/callback").address(w))
+		}, want, `location ""`}
+	}
+	hosts := inside()
+	hosts["the address itself"], hosts["another port"] = "127.0.0.1:%PORT%", "127.0.0.1:22"
+	var attacks []attack
+	for name, host := range hosts {
 		want := unusable
 		switch name {
 		case "userinfo", "backslash", "upper case", "percent":
 			want = step{"", "client_id_malformed"}
 		}
-		documents = append(documents, attack{"metadata document: " + name, func(w *world) answer {
-			return ada.get(w.flow("https://"+host+"/client.json", "https://app.example/callback").address(w))
-		}, want, `location ""`})
-		keys = append(keys, attack{"key set: " + name, func(w *world) answer { return w.keySetAt(host) }, step{}, ""})
+		attacks = append(attacks, at(name, "https://"+strings.ReplaceAll(host, "%PORT%", port), want))
 	}
-	documents = append(documents,
-		attack{"metadata document: the address itself", func(w *world) answer {
-			return ada.get(w.flow(v.URL+"/client.json", "https://app.example/callback").address(w))
-		}, unusable, ""},
-		attack{"metadata document: another port", func(w *world) answer {
-			return ada.get(w.flow("https://127.0.0.1:22/client.json", "https://app.example/callback").address(w))
-		}, unusable, ""},
-	)
-	w.try(func(w *world) answer { return ada.get(w.flow("web", webBack).address(w)) }, answer.granted, documents)
-	for _, a := range keys {
-		w.tally.tried++
-		w.peers.Add(1)
-		if got := a.do(w); got.granted() {
-			t.Errorf("%s: %s", a.name, got)
-			continue
-		}
-		w.tally.refused++
-	}
-	if got := v.asked.Load(); got != 0 {
-		t.Errorf("the server inside was asked %d times", got)
-	}
+	attacks = append(attacks, at("a denied host", "https://evil.example", step{"AUT-02", "client_host_denied"}))
+	w.try(func(w *world) answer { return ada.get(w.flow("web", webBack).address(w)) }, answer.granted, attacks)
+	keys := w.keySets(hosts, port)
+	w.try(func(w *world) answer { return ada.get(w.flow("web", webBack).address(w)) }, answer.granted, keys)
 	w.logos(v)
+}
+
+// keySets are clients that say that their keys are inside.
+func (w *world) keySets(hosts map[string]string, port string) []attack {
+	var out []attack
+	for name, host := range hosts {
+		want := step{"", "unavailable"}
+		switch name {
+		case "backslash", "percent", "userinfo":
+			want = step{"AUT-02", "metadata_unusable"}
+		}
+		out = append(out, attack{"key set: " + name, func(w *world) answer { return w.keySetAt(strings.ReplaceAll(host, "%PORT%", port)) }, want, ""})
+	}
+	return out
+}
+
+// documents has the gateway fetch documents that are not what they should be, from a host that it may ask.
+func documents(t *testing.T, n *tally, v *victim) {
+	t.Helper()
+	w := newWorld(t, n, setup{Issuer: interactive + `
+  cimd: {allow: ["127.0.0.1"]}`, More: everything})
+	honest := newVictim(t)
+	honest.serve = documentsOf(v.URL)
+	ada := w.login("ada")
+	at := func(path string) func(w *world) answer {
+		return func(w *world) answer {
+			ada.get(w.flow(honest.URL+path, "https://app.example/callback").address(w))
+			if len(ada.fields("/consent")) == 0 {
+				return ada.last
+			}
+			return ada.submit("/consent", url.Values{"decision": {"allow"}})
+		}
+	}
+	unusable := step{"", "document_unusable"}
+	var attacks []attack
+	for path, want := range map[string]step{
+		"/redirect": unusable, "/huge": unusable, "/slow": unusable, "/html": unusable, "/twice": unusable, "/list": unusable, "/gone": unusable, "/flood": unusable,
+		"/other": {"AUT-02", "document_of_another"}, "/slash": {"AUT-02", "document_of_another"}, "/secret": {"AUT-02", "document_has_secret"},
+		"/basic": {"AUT-02", "document_auth_method"}, "/keyless": {"AUT-02", "document_without_keys"}, "/evil": {"", "redirect_mismatch"}, "/javascript": unusable,
+	} {
+		attacks = append(attacks, attack{"metadata document that is " + path[1:], at(path), want, `location ""`})
+	}
+	w.try(at("/good"), answer.granted, attacks)
+}
+
+// documentsOf serves metadata documents, good and bad, by path; inside is where bad ones lead.
+func documentsOf(inside string) func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		self := "https://" + r.Host + r.URL.Path
+		document := func(id, more string) string {
+			return `{"client_id":"` + id + `","client_name":"x","redirect_uris":["https://app.example/callback"]` + more + `}`
+		}
+		text := document(self, "")
+		switch r.URL.Path {
+		case "/redirect":
+			http.Redirect(w, r, inside+"/client.json", http.StatusFound)
+			return
+		case "/gone":
+			w.WriteHeader(http.StatusNotFound)
+			return
+		case "/huge":
+			text = document(self, `,"x":"`+strings.Repeat("x", 1<<20)+`"`)
+		case "/flood":
+			for r.Context().Err() == nil {
+				if _, err := io.WriteString(w, strings.Repeat(" ", 1<<16)); err != nil {
+					return
+				}
+			}
+		case "/slow":
+			select {
+			case <-r.Context().Done():
+			case <-time.After(8 * time.Second):
+			}
+		case "/html":
+			w.Header().Set("Content-Type", "text/html")
+		case "/twice":
+			text = document(self, `,"client_id":"`+self+`"`)
+		case "/list":
+			text = "[" + text + "]"
+		case "/other":
+			text = document("https://"+r.Host+"/good", "")
+		case "/slash":
+			text = document(self+"/", "")
+		case "/secret":
+			text = document(self, `,"client_secret":"x"`)
+		case "/basic":
+			text = document(self, `,"token_endpoint_auth_method":"client_secret_basic"`)
+		case "/keyless":
+			text = document(self, `,"token_endpoint_auth_method":"private_key_jwt"`)
+		case "/evil":
+			text = strings.Replace(text, "app.example", "evil.example", 1)
+		case "/javascript":
+			text = strings.Replace(text, "https://app.example/callback", "javascript:alert(1)", 1)
+		}
+		_, _ = io.WriteString(w, text) // the gateway may be gone
+	}
 }
 
 // keySetAt registers a client whose keys are at an address inside, and authenticates as it.
