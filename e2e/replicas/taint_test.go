@@ -86,7 +86,7 @@ func (n needles) clean(t *testing.T, where string, b []byte) {
 }
 
 // TestTaint sends credentials of every kind through gateways and looks for their bytes in all that the
-// gateways say and keep. Control AUT-03.
+// gateways say and keep. Control AUT-04.
 func TestTaint(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT EXERCISED: gateways of another user, whose files and memory are looked at; run as root")
