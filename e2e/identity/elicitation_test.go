@@ -52,6 +52,9 @@ func (l *links) count() int {
 func (l *links) last() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.shown) == 0 {
+		return ""
+	}
 	return l.shown[len(l.shown)-1]
 }
 
