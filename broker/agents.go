@@ -227,6 +227,27 @@ func decodeAgent(d *state.Doc) (AgentRecord, error) {
 	return r, nil
 }
 
+// replace makes the snapshot anew of all agents there are.
+func (a *Agents) replace(docs []state.Doc) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.byName = make(map[string]agentEntry, len(docs))
+	next := make(map[string]*warder.Agent, len(docs))
+	for i := range docs {
+		r, err := decodeAgent(&docs[i])
+		if err != nil {
+			a.b.deps.Log.Error("an agent cannot be read", slog.String("agent", docs[i].ID))
+			continue
+		}
+		a.byName[docs[i].ID] = agentEntry{r, docs[i].Seq}
+		agent := r.Agent
+		for _, c := range agent.Clients {
+			next[c] = &agent
+		}
+	}
+	a.byClient.Store(&next)
+}
+
 // apply puts one agent into the snapshot.
 func (a *Agents) apply(d *state.Doc) {
 	a.mu.Lock()

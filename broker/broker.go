@@ -55,6 +55,7 @@ type Broker struct {
 	config atomic.Pointer[Config]
 
 	after   int64        // sequence number up to which changes were followed; of the follower only
+	seen    atomic.Int64 // highest sequence number of anything read or written here
 	current atomic.Int64 // when the feed was last known to be followed, in nanoseconds of Unix time
 
 	stop context.CancelFunc
@@ -65,6 +66,7 @@ type Broker struct {
 const (
 	followEvery  = time.Second
 	followWithin = 10 * time.Second // for the questions of one round to the store
+	reread       = 30 * time.Minute // after so long without an answer everything is read anew
 )
 
 // New reads what the store knows and follows its changes until Close.
@@ -122,32 +124,56 @@ func (b *Broker) Age(now time.Time) time.Duration {
 	return max(0, now.Sub(time.Unix(0, b.current.Load())))
 }
 
-// load reads every document. Whatever is written after the first list has a higher sequence number than
-// anything before it, so the feed is followed from there and nothing is missed.
+// load reads every document and replaces the snapshots. What is written after the beginning has a higher
+// sequence number, so the feed is followed from there and nothing is missed.
 func (b *Broker) load(ctx context.Context) error {
 	began := b.deps.Now()
-	first := true
+	latest, err := b.deps.State.Latest(ctx)
+	if err != nil {
+		return fmt.Errorf("read the latest change: %w", err)
+	}
+	read := map[string][]state.Doc{}
 	for _, kind := range []string{kindGrant, kindPlan, kindHold, kindAgent, kindPosture, kindRisk} {
 		for after := ""; ; {
 			docs, err := b.deps.State.List(ctx, state.Query{Kind: kind, After: after})
 			if err != nil {
 				return fmt.Errorf("read %s: %w", kind, err)
 			}
-			for i := range docs {
-				if first {
-					b.after = max(b.after, docs[i].Seq)
-				}
-				b.apply(&docs[i])
-			}
-			first = false
 			if len(docs) == 0 {
 				break
 			}
+			read[kind] = append(read[kind], docs...)
 			after = docs[len(docs)-1].ID
 		}
 	}
+	b.Grants.replace(read[kindGrant])
+	b.Plans.replace(read[kindPlan])
+	b.Holds.replace(read[kindHold])
+	b.Agents.replace(read[kindAgent])
+	b.Posture.replace(read[kindPosture])
+	for i := range read[kindRisk] { // scores only rise
+		b.Risk.apply(&read[kindRisk][i])
+	}
+	b.after = latest
+	b.seen.Store(latest)
 	b.current.Store(began.UnixNano())
 	return b.catchUp(ctx)
+}
+
+// restored reads everything anew when the store is not the one that was followed: its latest change is
+// older than one that was seen, as after the restoration of a backup. What the backup does not know, such
+// as a grant that was given since, is gone.
+func (b *Broker) restored(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
+	seen := b.seen.Load() // before the question: what is written meanwhile is later than both
+	latest, err := b.deps.State.Latest(ctx)
+	if err != nil || latest >= seen {
+		return err
+	}
+	b.deps.Log.WarnContext(ctx, "the state was restored from an earlier time; grants and approvals are read anew",
+		slog.Int64("seen", seen), slog.Int64("latest", latest))
+	return b.load(ctx)
 }
 
 // follow applies what was written, by this replica or another, and ends what has timed out.
@@ -167,7 +193,16 @@ func (b *Broker) follow(ctx context.Context) {
 			b.Risk.tell(ctx, r)
 			continue
 		}
-		if err := b.catchUp(ctx); err != nil {
+		var err error
+		if b.Age(b.deps.Now()) > reread { // deletions may have been forgotten meanwhile
+			err = b.load(ctx)
+		} else {
+			err = b.catchUp(ctx)
+		}
+		if err == nil && timed {
+			err = b.restored(ctx)
+		}
+		if err != nil {
 			if ctx.Err() == nil {
 				b.deps.Log.WarnContext(ctx, "the changes of grants and approvals cannot be read", slog.Any("error", err))
 			}
@@ -206,6 +241,8 @@ func (b *Broker) catchUp(ctx context.Context) error {
 
 // apply puts one document into the snapshots. It may come twice and late: older ones are ignored.
 func (b *Broker) apply(d *state.Doc) {
+	for seen := b.seen.Load(); d.Seq > seen && !b.seen.CompareAndSwap(seen, d.Seq); seen = b.seen.Load() {
+	}
 	switch d.Kind {
 	case kindGrant:
 		b.Grants.apply(d)

@@ -8,6 +8,46 @@ import (
 	"github.com/warder-mcp/warder/internal/state"
 )
 
+// read decodes one grant; false if it cannot be read.
+func (g *Grants) read(d *state.Doc) (*grantState, holder, bool) {
+	r, err := decodeGrant(d)
+	h, exact, herr := holderOf(r.Principal)
+	if err != nil || herr != nil { // written by a newer version: it allows nothing here
+		g.b.deps.Log.Error("a grant cannot be read", slog.String("grant", d.ID))
+		return nil, h, false
+	}
+	s := &grantState{rec: r, exact: exact, seq: d.Seq}
+	if exact {
+		s.parts, _ = keyParts(r.Principal)
+	}
+	return s, h, true
+}
+
+// replace makes the snapshot anew of all grants there are; the index is built once.
+func (g *Grants) replace(docs []state.Doc) {
+	byID := make(map[string]*grantEntry, len(docs))
+	ix := &grantIndex{entries: make(map[grantKey][]*grantEntry, len(docs)), groups: map[string]int{}}
+	for i := range docs {
+		s, h, ok := g.read(&docs[i])
+		if !ok {
+			continue
+		}
+		e := &grantEntry{}
+		e.now.Store(s)
+		byID[docs[i].ID] = e
+		if s.rec.Status == GrantActive {
+			for _, k := range s.keys(h) {
+				ix.entries[k] = append(ix.entries[k], e)
+			}
+			ix.count(h)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.byID = byID
+	g.index.Store(ix)
+}
+
 // apply puts one grant into the snapshot.
 func (g *Grants) apply(d *state.Doc) {
 	g.mu.Lock()
@@ -23,15 +63,9 @@ func (g *Grants) apply(d *state.Doc) {
 		}
 		return
 	}
-	r, err := decodeGrant(d)
-	h, exact, herr := holderOf(r.Principal)
-	if err != nil || herr != nil { // written by a newer version: it allows nothing here
-		g.b.deps.Log.Error("a grant cannot be read", slog.String("grant", d.ID))
+	s, h, ok := g.read(d)
+	if !ok {
 		return
-	}
-	s := &grantState{rec: r, exact: exact, seq: d.Seq}
-	if exact {
-		s.parts, _ = keyParts(r.Principal)
 	}
 	if e == nil {
 		e = &grantEntry{}
@@ -39,7 +73,7 @@ func (g *Grants) apply(d *state.Doc) {
 	}
 	was := e.now.Swap(s)
 	listed := was != nil && was.rec.Status == GrantActive
-	switch active := r.Status == GrantActive; {
+	switch active := s.rec.Status == GrantActive; {
 	case active && !listed:
 		g.list(e, h)
 	case !active && listed:
@@ -53,10 +87,14 @@ func (g *Grants) list(e *grantEntry, h holder) {
 	for _, k := range e.now.Load().keys(h) {
 		ix.entries[k] = append(slices.Clip(ix.entries[k]), e)
 	}
+	ix.count(h)
+	g.index.Store(ix)
+}
+
+func (ix *grantIndex) count(h holder) {
 	if h.group != "" {
 		ix.groups[h.group]++
 	}
-	g.index.Store(ix)
 }
 
 // unlist removes a grant from the index.

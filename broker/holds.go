@@ -490,10 +490,29 @@ func (h *Holds) List(ctx context.Context, status HoldStatus) ([]Hold, error) {
 	}
 }
 
+// replace makes the snapshot anew of all holds there are, and wakes who waits.
+func (h *Holds) replace(docs []state.Doc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.byID
+	h.byID, h.byCall, h.byPerson = make(map[string]*holdEntry, len(docs)), map[callKey]*holdEntry{}, map[string]map[*holdEntry]bool{}
+	for i := range docs {
+		h.take(&docs[i])
+	}
+	for _, e := range before {
+		close(e.changed)
+	}
+}
+
 // apply puts one hold into the snapshot and wakes who waits for it.
 func (h *Holds) apply(d *state.Doc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.take(d)
+}
+
+// take is apply; the caller holds the lock.
+func (h *Holds) take(d *state.Doc) {
 	e := h.byID[d.ID]
 	if e != nil && e.seq >= d.Seq {
 		return

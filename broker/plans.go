@@ -428,6 +428,22 @@ func (r *PlanRecord) event(what string, who *warder.EventPrincipal, why string) 
 	return e
 }
 
+// replace makes the snapshot anew of all plans there are.
+func (p *Plans) replace(docs []state.Doc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byID = make(map[string]planEntry, len(docs))
+	for i := range docs {
+		r, err := decodePlan(&docs[i])
+		if err != nil {
+			p.b.deps.Log.Error("a plan cannot be read", slog.String("plan", docs[i].ID))
+			continue
+		}
+		p.byID[docs[i].ID] = planEntry{r, docs[i].Seq}
+	}
+	p.publish()
+}
+
 // apply keeps the plans that still mean something.
 func (p *Plans) apply(d *state.Doc) {
 	p.mu.Lock()

@@ -126,6 +126,28 @@ func (p *Postures) write(ctx context.Context, r Posture) error {
 	return state.ErrConflict
 }
 
+// replace makes the snapshot anew of all reports there are.
+func (p *Postures) replace(docs []state.Doc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := make(map[string]Posture, len(docs))
+	p.seq = make(map[string]int64, len(docs))
+	for i := range docs {
+		next[docs[i].ID], p.seq[docs[i].ID] = p.read(&docs[i]), docs[i].Seq
+	}
+	p.by.Store(&next)
+}
+
+// read decodes a report; one that cannot be read is not compliant until somebody says otherwise.
+func (p *Postures) read(d *state.Doc) Posture {
+	var r Posture
+	if err := json.Unmarshal(d.Body, &r); err != nil {
+		p.b.deps.Log.Error("a posture cannot be read", slog.String("subject", d.ID))
+		return Posture{Subject: d.ID}
+	}
+	return r
+}
+
 func (p *Postures) apply(d *state.Doc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,11 +161,6 @@ func (p *Postures) apply(d *state.Doc) {
 		p.by.Store(&next)
 		return
 	}
-	var r Posture
-	if err := json.Unmarshal(d.Body, &r); err != nil {
-		p.b.deps.Log.Error("a posture cannot be read", slog.String("subject", d.ID))
-		r = Posture{Subject: d.ID} // not compliant until somebody says otherwise
-	}
-	next[d.ID], p.seq[d.ID] = r, d.Seq
+	next[d.ID], p.seq[d.ID] = p.read(d), d.Seq
 	p.by.Store(&next)
 }
