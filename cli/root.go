@@ -68,7 +68,7 @@ func Root() *cobra.Command {
 	)
 	root.AddCommand(
 		upCommand(), serveCommand(), wrapCommand(), connectCommand(),
-		toolsCommand(), policyCommand(), grantCommand(), planCommand(), approvalsCommand(), revokeCommand(), agentCommand(), sessionsCommand(), tokenCommand(),
+		toolsCommand(), policyCommand(), grantCommand(), planCommand(), approvalsCommand(), revokeCommand(), agentCommand(), sessionsCommand(), credentialsCommand(), tokenCommand(),
 		statusCommand(), auditCommand(), explainCommand(), replayCommand(), controlsCommand(), versionCommand(),
 		loginCommand(), logoutCommand(), adminCommand(), keysCommand(), checkCommand(), configCommand(),
 		sampleCommand(),

@@ -71,6 +71,7 @@ func New(tb testing.TB) *Server {
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("POST /register", s.register)
 	mux.HandleFunc("POST /par", s.par)
+	mux.HandleFunc("POST /revoke", s.revoke)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
 		s.Mu.Lock()
@@ -104,7 +105,7 @@ func (s *Server) Seen(path string) []Request {
 func (s *Server) metadata(w http.ResponseWriter, _ *http.Request) {
 	m := map[string]any{
 		"issuer": s.URL, "authorization_endpoint": s.URL + "/authorize", "token_endpoint": s.URL + "/token",
-		"registration_endpoint": s.URL + "/register", "code_challenge_methods_supported": []string{"S256"},
+		"registration_endpoint": s.URL + "/register", "revocation_endpoint": s.URL + "/revoke", "code_challenge_methods_supported": []string{"S256"},
 		"authorization_response_iss_parameter_supported": true, "response_types_supported": []string{"code"},
 		"token_endpoint_auth_methods_supported": []string{"none", "client_secret_basic", "client_secret_post"},
 	}
@@ -234,6 +235,27 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.issue(w, t, extra)
+}
+
+// revoke is RFC 7009: a refresh token ends with the access tokens of its client and resource.
+func (s *Server) revoke(w http.ResponseWriter, r *http.Request) {
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	id, ok := s.client(r)
+	if !ok {
+		write(w, http.StatusUnauthorized, map[string]string{"error": "invalid_client"})
+		return
+	}
+	token := r.PostForm.Get("token")
+	old, known := s.refresh[token]
+	delete(s.refresh, token)
+	for k, t := range s.Issued {
+		if t.Client == id && (k == token || known && t == old) {
+			t.Revoked = true
+			s.Issued[k] = t
+		}
+	}
+	w.WriteHeader(http.StatusOK)
 }
 
 func (s *Server) newRefresh(t Issued) string {
