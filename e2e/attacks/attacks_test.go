@@ -32,6 +32,7 @@ func TestAttacks(t *testing.T) {
 		{"mix-up", testMixUp},
 		{"federation", testFederation},
 		{"ssrf", testSSRF},
+		{"other names", testOtherNames},
 	} {
 		t.Run(theme.name, func(t *testing.T) { theme.run(t, &n) })
 	}

@@ -172,3 +172,16 @@ func (w *world) post(endpoint string, f url.Values, header http.Header) answer {
 	maps.Copy(req.Header, header)
 	return w.do(req)
 }
+
+// federate goes where an onward page leads, to a provider and back.
+func (b *browser) federate() answer {
+	b.w.t.Helper()
+	for range 4 {
+		m := refresh().FindStringSubmatch(b.last.text)
+		if m == nil {
+			break
+		}
+		b.through(html.UnescapeString(m[1]), nil)
+	}
+	return b.last
+}

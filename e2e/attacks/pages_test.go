@@ -271,6 +271,11 @@ func (w *world) approvalPage() {
 			w.clear()
 			return got
 		}, step{"", "approval_changed"}, ""},
+		{"decided on after somebody else did", func(w *world) answer {
+			boss.get("/issuer/approve/" + held())
+			w.clear()
+			return boss.submit("/approve", url.Values{"decision": {"approve"}})
+		}, step{"", "approval_over"}, ""},
 		{"approved by a form of another site", func(*world) answer {
 			boss.get("/issuer/approve/" + held())
 			f := boss.fields("/approve")

@@ -250,8 +250,10 @@ func (s *Service) postApproval(w http.ResponseWriter, r *http.Request) {
 func (s *Service) decide(w http.ResponseWriter, r *http.Request, u *issuer.User, p *Pending, approve bool) {
 	switch err := s.deps.Approvals.Decide(r.Context(), p.ID, p.Digest, u, approve, cut(r.PostForm.Get("note"), 500)); {
 	case errors.Is(err, ErrNoHold), errors.Is(err, ErrDecided):
+		s.refused(r, u, "approval_over", "the call "+cut(p.ID, 64)+" does not wait any more")
 		s.problem(w, http.StatusConflict, "approval_over", "This call does not wait any more", "Somebody decided on it, or its time was over.")
 	case errors.Is(err, ErrForbidden):
+		s.refused(r, u, "approval_forbidden", "may not decide on call "+cut(p.ID, 64))
 		s.problem(w, http.StatusForbidden, "approval_forbidden", "You may not decide on this call", "Somebody else must.")
 	case err != nil:
 		s.broken(w, r, "decide", err)
