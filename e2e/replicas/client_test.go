@@ -31,7 +31,19 @@ type client struct {
 func (f *fleet) client(g *gate, token string) *client {
 	tr := g.transport()
 	f.t.Cleanup(tr.CloseIdleConnections)
+	f.mu.Lock()
+	f.opened = append(f.opened, tr)
+	f.mu.Unlock()
 	return &client{t: f.t, name: f.name, http: &http.Client{Transport: tr, Timeout: time.Minute}, token: token}
+}
+
+// leave closes the connections of every client.
+func (f *fleet) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, tr := range f.opened {
+		tr.CloseIdleConnections()
+	}
 }
 
 // An answer is what came back.

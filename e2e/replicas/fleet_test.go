@@ -84,6 +84,9 @@ type fleet struct {
 	modern   *upstream
 	legacy   *upstream
 	gates    []*gate
+
+	mu     sync.Mutex
+	opened []*http.Transport // of clients
 }
 
 // A gate is one gateway of a fleet, "warder serve" as a process.

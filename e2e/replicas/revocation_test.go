@@ -21,7 +21,7 @@ func tries(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("WARDER_REPLICAS")
 	if text == "" {
-		return 24
+		return 18
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {

@@ -91,6 +91,7 @@ func TestTaint(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT EXERCISED: gateways of another user, whose files and memory are looked at; run as root")
 	}
+	t.Parallel()
 	for name, s := range map[string]setup{"one gateway over SQLite": {lone: true}, "two gateways over PostgreSQL and Redis": {}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -421,7 +422,7 @@ func files(t *testing.T, dir string) []byte {
 	return all
 }
 
-// output runs a program as the user of the database server.
+// output is what a program prints.
 func output(t *testing.T, program string, args ...string) []byte {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -451,18 +452,19 @@ func (tt *taint) memory(g *gate) {
 		_ = other.Wait()         // killed
 	}()
 	time.Sleep(100 * time.Millisecond) // until it is the program
-	if err := readable(other.Process.Pid, tt.setup.user); err != nil {
+	if err := readable(t.Context(), other.Process.Pid, tt.setup.user); err != nil {
 		t.Errorf("an ordinary process of the user: %v, want it readable: the test would find nothing", err)
 	}
-	if err := readable(pid, tt.setup.user); err == nil {
+	if err := readable(t.Context(), pid, tt.setup.user); err == nil {
 		t.Error("a process of the gateway's user can read its memory")
 	}
 	before := report(tt.secrets, memoryOf(t, pid))
-	for range 300 {
+	tt.leave()
+	for range 600 { // the collector of garbage runs some times
 		tt.metrics(g)
 	}
 	time.Sleep(3 * time.Second)
-	t.Logf("what root finds in the memory of the gateway right after the calls: %s\nand idle, 3s and 300 other requests later: %s", before, report(tt.secrets, memoryOf(t, pid)))
+	t.Logf("what root finds in the memory of the gateway right after the calls: %s\nwhen the clients have left, 600 other requests later: %s", before, report(tt.secrets, memoryOf(t, pid)))
 	if bytes.Contains(memoryOf(t, pid), tt.secrets["key of the client"]) {
 		t.Error("the memory of the gateway holds the key of a client")
 	}
@@ -483,9 +485,9 @@ func report(n needles, memory []byte) string {
 }
 
 // readable asks as the ordinary user for the memory of a process.
-func readable(pid int, user uint32) error {
-	cmd := exec.Command("sh", "-c", fmt.Sprintf("exec 3</proc/%d/mem && cat /proc/%d/environ >/dev/null", pid, pid))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
+func readable(ctx context.Context, pid int, uid uint32) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf("exec 3</proc/%d/mem && cat /proc/%d/environ >/dev/null", pid, pid))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
