@@ -109,18 +109,20 @@ func TestFederation(t *testing.T) {
 	ctx := within(t, 2*time.Minute)
 	provider := func(s site, name, issuer, more string) setup {
 		return setup{
-			issuer: cli + fmt.Sprintf("login:\n  providers:\n    - {name: %s, issuer: %q, client_id: warder, client_secret: {file: %q}, private: true%s}\n",
+			issuer: cli + fmt.Sprintf("login:\n  recheck: 5s\n  providers:\n    - {name: %s, issuer: %q, client_id: warder, client_secret: {file: %q}, private: true%s}\n",
 				name, issuer, secretFile(t, "federation-secret"), more),
 			policies: everybody + ` @id("not even they") forbid (principal, action, resource == Warder::Tool::"alpha/purge");`,
 		}
 	}
 	t.Run("dex", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, "127.0.0.1")
 		p := openDex(ctx, t, kit.DexClient{ID: "warder", Secret: "federation-secret", Redirects: []string{s.issuer() + "/login/callback/dex"}})
 		set := provider(s, "dex", p.Issuer, ", scopes: [openid, profile, email, groups, offline_access], roles: {engineers: people}")
 		federated(ctx, t, s, set, newPerson(t, "ana@example.test", "password", "dex"))
 	})
 	t.Run("hydra", func(t *testing.T) {
+		t.Parallel()
 		s := newSite(t, "127.0.0.1")
 		p := openHydra(ctx, t)
 		if _, err := ask(ctx, http.MethodPost, p.Admin+"/admin/clients", map[string]any{
@@ -161,6 +163,27 @@ func federated(ctx context.Context, t *testing.T, s site, set setup, person *per
 	_, _, page, err := person.open(ctx, http.MethodGet, g.issuer()+"/account", nil)
 	if shown := words(page); err != nil || !strings.Contains(shown, "people") || strings.Contains(shown, "engineers") {
 		t.Errorf("account page: %v, %.300s", err, shown)
+	}
+	rechecked(ctx, t, s, c, m, person)
+}
+
+// rechecked waits until Warder has asked the provider twice whether the person still has access, with refresh
+// tokens that the provider rotates, and expects the login to live on.
+func rechecked(ctx context.Context, t *testing.T, s site, c *plain, m map[string]any, person *person) {
+	t.Helper()
+	time.Sleep(13 * time.Second)
+	status, _, page, err := person.open(ctx, http.MethodGet, s.issuer()+"/account", nil)
+	if err != nil || status != http.StatusOK || !strings.Contains(page, `id="subject"`) {
+		t.Errorf("the login ended: status %d, %v, %.300s", status, err, words(page))
+	}
+	at := s.issuer() + "/token"
+	status, m = form(ctx, t, at, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {text(m, "refresh_token")}, "client_id": {c.id}}, c.header(t, at))
+	token := text(m, "access_token")
+	if status != http.StatusOK {
+		t.Fatalf("refresh: status %d, %v", status, m)
+	}
+	if r := post(ctx, t, s.mcp("alpha"), "look", map[string]any{"topic": "sun"}, c.key.bound(t, s.mcp("alpha"), token)); r.text != "alpha: look sun" {
+		t.Errorf("with the refreshed token: %v", r)
 	}
 }
 
