@@ -129,23 +129,17 @@ func (a *Agents) Get(ctx context.Context, name string) (AgentRecord, error) {
 // List returns every registered agent in order of their names.
 func (a *Agents) List(ctx context.Context) ([]AgentRecord, error) {
 	var out []AgentRecord
-	for after := ""; ; {
-		docs, err := a.b.deps.State.List(ctx, state.Query{Kind: kindAgent, After: after})
+	for d, err := range state.All(ctx, a.b.deps.State, state.Query{Kind: kindAgent}) {
 		if err != nil {
 			return nil, fmt.Errorf("list agents: %w", err)
 		}
-		if len(docs) == 0 {
-			return out, nil
+		r, err := decodeAgent(d)
+		if err != nil {
+			return nil, err
 		}
-		for i := range docs {
-			r, err := decodeAgent(&docs[i])
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, r)
-		}
-		after = docs[len(docs)-1].ID
+		out = append(out, r)
 	}
+	return out, nil
 }
 
 // write stores an agent together with the ownership of its client ids, all or none.

@@ -134,16 +134,11 @@ func (b *Broker) load(ctx context.Context) error {
 	}
 	read := map[string][]state.Doc{}
 	for _, kind := range []string{kindGrant, kindPlan, kindHold, kindAgent, kindPosture, kindRisk} {
-		for after := ""; ; {
-			docs, err := b.deps.State.List(ctx, state.Query{Kind: kind, After: after})
+		for d, err := range state.All(ctx, b.deps.State, state.Query{Kind: kind}) {
 			if err != nil {
 				return fmt.Errorf("read %s: %w", kind, err)
 			}
-			if len(docs) == 0 {
-				break
-			}
-			read[kind] = append(read[kind], docs...)
-			after = docs[len(docs)-1].ID
+			read[kind] = append(read[kind], *d)
 		}
 	}
 	b.Grants.replace(read[kindGrant])

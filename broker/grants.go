@@ -460,25 +460,21 @@ func (g *Grants) List(ctx context.Context, q GrantQuery) ([]GrantRecord, error) 
 		limit = min(limit, q.Limit)
 	}
 	now, cfg := g.b.deps.Now(), &g.b.config.Load().Grants
-	for after := q.After; len(out) < limit; {
-		docs, err := g.b.deps.State.List(ctx, state.Query{Kind: kindGrant, Owner: q.Principal, Topic: q.Server, After: after})
+	for d, err := range state.All(ctx, g.b.deps.State, state.Query{Kind: kindGrant, Owner: q.Principal, Topic: q.Server, After: q.After}) {
 		if err != nil {
 			return nil, fmt.Errorf("list grants: %w", err)
 		}
-		for i := range docs {
-			r, err := decodeGrant(&docs[i])
-			if err != nil {
-				return nil, err
-			}
-			r.Status = r.statusAt(now, cfg)
-			if len(out) < limit && (q.Status == "" || q.Status == r.Status) {
-				out = append(out, r)
-			}
+		r, err := decodeGrant(d)
+		if err != nil {
+			return nil, err
 		}
-		if len(docs) == 0 {
+		r.Status = r.statusAt(now, cfg)
+		if q.Status != "" && q.Status != r.Status {
+			continue
+		}
+		if out = append(out, r); len(out) == limit {
 			break
 		}
-		after = docs[len(docs)-1].ID
 	}
 	return out, nil
 }

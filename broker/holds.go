@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -415,18 +414,7 @@ func (h *Holds) Show(ctx context.Context, id string, to Person) (Hold, error) {
 	if !to.may(b.Approvers) {
 		return Hold{}, ErrForbidden
 	}
-	key, ok := b.key()
-	if !ok {
-		return Hold{}, fmt.Errorf("hold %q: %w: no digest", id, ErrInvalid)
-	}
-	now := h.b.deps.Now()
-	hold := b.at(now)
-	parameters, _, err := h.b.deps.Box.Open(b.Sealed, now, seal.Claims{Purpose: "hold", Principal: b.Principal, Digest: key.digest})
-	if err != nil {
-		return Hold{}, fmt.Errorf("hold %q: parameters: %w", id, err)
-	}
-	hold.Parameters = bytes.Clone(parameters)
-	return hold, nil
+	return h.reveal(&b)
 }
 
 // A Batch is equal calls that wait: the same tool with the same parameters, of one or several callers.
@@ -469,25 +457,19 @@ func (h *Holds) Queue(by Person) []Batch {
 func (h *Holds) List(ctx context.Context, status HoldStatus) ([]Hold, error) {
 	now := h.b.deps.Now()
 	var out []Hold
-	for after := ""; ; {
-		docs, err := h.b.deps.State.List(ctx, state.Query{Kind: kindHold, After: after})
+	for d, err := range state.All(ctx, h.b.deps.State, state.Query{Kind: kindHold}) {
 		if err != nil {
 			return nil, fmt.Errorf("list approvals: %w", err)
 		}
-		if len(docs) == 0 {
-			return out, nil
+		b, err := decodeHold(d)
+		if err != nil {
+			return nil, err
 		}
-		for i := range docs {
-			b, err := decodeHold(&docs[i])
-			if err != nil {
-				return nil, err
-			}
-			if hold := b.at(now); status == "" || hold.Status == status {
-				out = append(out, hold)
-			}
+		if hold := b.at(now); status == "" || hold.Status == status {
+			out = append(out, hold)
 		}
-		after = docs[len(docs)-1].ID
 	}
+	return out, nil
 }
 
 // replace makes the snapshot anew of all holds there are, and wakes who waits.

@@ -199,23 +199,17 @@ func (p *Plans) Get(ctx context.Context, id string) (PlanRecord, error) {
 func (p *Plans) List(ctx context.Context) ([]PlanRecord, error) {
 	now := p.b.deps.Now()
 	var out []PlanRecord
-	for after := ""; ; {
-		docs, err := p.b.deps.State.List(ctx, state.Query{Kind: kindPlan, After: after})
+	for d, err := range state.All(ctx, p.b.deps.State, state.Query{Kind: kindPlan}) {
 		if err != nil {
 			return nil, fmt.Errorf("list plans: %w", err)
 		}
-		if len(docs) == 0 {
-			return out, nil
+		r, err := decodePlan(d)
+		if err != nil {
+			return nil, err
 		}
-		for i := range docs {
-			r, err := decodePlan(&docs[i])
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, r.at(now))
-		}
-		after = docs[len(docs)-1].ID
+		out = append(out, r.at(now))
 	}
+	return out, nil
 }
 
 // Active reports whether the grant is that of the step a plan stands at. It reads a snapshot; Use of the

@@ -15,15 +15,20 @@ func (h *Holds) Reveal(ctx context.Context, id string) (Hold, error) {
 	if err != nil {
 		return Hold{}, err
 	}
+	return h.reveal(&b)
+}
+
+// reveal opens the sealed parameters.
+func (h *Holds) reveal(b *holdBody) (Hold, error) {
 	key, ok := b.key()
 	if !ok {
-		return Hold{}, fmt.Errorf("hold %q: %w: no digest", id, ErrInvalid)
+		return Hold{}, fmt.Errorf("hold %q: %w: no digest", b.ID, ErrInvalid)
 	}
 	now := h.b.deps.Now()
 	hold := b.at(now)
 	parameters, _, err := h.b.deps.Box.Open(b.Sealed, now, seal.Claims{Purpose: "hold", Principal: b.Principal, Digest: key.digest})
 	if err != nil {
-		return Hold{}, fmt.Errorf("hold %q: parameters: %w", id, err)
+		return Hold{}, fmt.Errorf("hold %q: parameters: %w", b.ID, err)
 	}
 	hold.Parameters = bytes.Clone(parameters)
 	return hold, nil

@@ -12,21 +12,15 @@ import (
 // Withdraw ends what a client may do for a person: its refresh tokens, and the access tokens that came
 // with them. The person has taken their consent back.
 func (is *Issuer) Withdraw(ctx context.Context, subject, client string) error {
-	for after := ""; ; {
-		docs, err := is.deps.State.List(ctx, state.Query{Kind: kindRefresh, Topic: subject, After: after})
+	for d, err := range state.All(ctx, is.deps.State, state.Query{Kind: kindRefresh, Topic: subject}) {
+		if err == nil {
+			err = is.withdraw(ctx, *d, client)
+		}
 		if err != nil {
 			return fmt.Errorf("withdraw: %w", err)
 		}
-		if len(docs) == 0 {
-			return nil
-		}
-		for _, d := range docs {
-			after = d.ID
-			if err := is.withdraw(ctx, d, client); err != nil {
-				return fmt.Errorf("withdraw: %w", err)
-			}
-		}
 	}
+	return nil
 }
 
 // withdraw ends one family if it is the client's.

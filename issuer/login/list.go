@@ -49,23 +49,17 @@ type ConsentState struct {
 // store.
 func (s *Service) Consents(ctx context.Context, principal string) ([]ConsentState, error) {
 	var out []ConsentState
-	for after := ""; ; {
-		docs, err := s.deps.State.List(ctx, state.Query{Kind: kindConsent, Owner: principal, After: after})
+	for d, err := range state.All(ctx, s.deps.State, state.Query{Kind: kindConsent, Owner: principal}) {
 		if err != nil {
 			return nil, fmt.Errorf("list consents: %w", err)
 		}
-		if len(docs) == 0 {
-			return out, nil
+		c, err := decodeConsent(*d)
+		if err != nil {
+			return nil, err
 		}
-		for _, d := range docs {
-			after = d.ID
-			c, err := decodeConsent(d)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, ConsentState{ID: d.ID, Principal: d.Owner, Client: c.Client, Resource: c.Resource, Scopes: c.Scopes, At: c.At, NotAfter: d.NotAfter})
-		}
+		out = append(out, ConsentState{ID: d.ID, Principal: d.Owner, Client: c.Client, Resource: c.Resource, Scopes: c.Scopes, At: c.At, NotAfter: d.NotAfter})
 	}
+	return out, nil
 }
 
 // RevokeConsent takes one answer back: the client must ask again. Tokens that it has stay good until

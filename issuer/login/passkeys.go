@@ -125,6 +125,11 @@ func (s *Service) postLoginOptions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	options, ceremony, err := s.party.BeginLogin()
+	s.offer(w, r, options, ceremony, err)
+}
+
+// offer sends the options of a ceremony that has begun, and keeps what it needs to be ended.
+func (s *Service) offer(w http.ResponseWriter, r *http.Request, options, ceremony []byte, err error) {
 	var name string
 	if err == nil {
 		name, err = s.putCeremony(r, ceremony)
@@ -244,15 +249,7 @@ func (s *Service) postKeyOptions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	options, ceremony, err := s.party.BeginRegister(a.passkeys())
-	var name string
-	if err == nil {
-		name, err = s.putCeremony(r, ceremony)
-	}
-	if err != nil {
-		s.keyBroken(w, r, err)
-		return
-	}
-	s.answer(w, http.StatusOK, keyAnswer{Options: options, Ceremony: name})
+	s.offer(w, r, options, ceremony, err)
 }
 
 // postKeyFinish ends it.

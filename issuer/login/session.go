@@ -319,25 +319,19 @@ func (s *Service) EndRemote(ctx context.Context, providerIssuer, subject, sid, w
 
 // each calls f for every session.
 func (s *Service) each(ctx context.Context, f func(*session) error) error {
-	for after := ""; ; {
-		docs, err := s.deps.State.List(ctx, state.Query{Kind: kindSession, After: after})
+	for d, err := range state.All(ctx, s.deps.State, state.Query{Kind: kindSession}) {
 		if err != nil {
 			return fmt.Errorf("list sessions: %w", err)
 		}
-		for _, d := range docs {
-			after = d.ID
-			ss, err := decodeSession(d)
-			if err != nil {
-				return err
-			}
-			if err := f(ss); err != nil {
-				return err
-			}
+		ss, err := decodeSession(*d)
+		if err != nil {
+			return err
 		}
-		if len(docs) == 0 {
-			return nil
+		if err := f(ss); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // keepSecret seals what a provider gave us, for one session.
