@@ -182,7 +182,7 @@ func TestApprovalIsGoodOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, setup{})
 	c := f.client(f.gates[0], f.mint(issuer.Claims{Subject: "ana"}))
-	for n := range 3 {
+	for n := range 2 {
 		id := fmt.Sprintf("gated-%d", n)
 		passed := make(chan bool, 24)
 		var work sync.WaitGroup

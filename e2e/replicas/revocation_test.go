@@ -21,7 +21,7 @@ func tries(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("WARDER_REPLICAS")
 	if text == "" {
-		return 18
+		return 9
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
