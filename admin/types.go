@@ -96,6 +96,7 @@ type Hold struct {
 	Purpose    string          `json:"purpose,omitempty"`
 	Risk       float64         `json:"risk,omitempty" doc:"0 to 100"`
 	Urgency    int             `json:"urgency,omitempty" doc:"0 to 100: risk and effect together"`
+	Why        string          `json:"why,omitempty" doc:"which rules and policies ask for a person"`
 	Exchange   string          `json:"exchange,omitempty"`
 	Approvers  []string        `json:"approvers,omitempty" doc:"who may decide"`
 	Needed     int             `json:"needed,omitempty" doc:"people who must approve"`

@@ -33,14 +33,14 @@ func (s *services) openBroker(ctx context.Context, cfg *config.Config, opt Optio
 		if err != nil {
 			return err
 		}
-		s.desk, err = webhook.NewSender(webhook.SenderConfig{URL: w.URL, Key: key}, webhook.SenderDeps{HTTP: client, Now: opt.Now, Log: opt.Log})
+		s.desk, err = webhook.NewSender(webhook.SenderConfig{URL: w.URL, Key: key}, webhook.SenderDeps{HTTP: client, ApprovalURL: s.approvalURL, Now: opt.Now, Log: opt.Log})
 		if err != nil {
 			return fmt.Errorf("access.approval.webhook: %w", err)
 		}
 		deps.Notify = s.desk.Notify
 	}
 	var err error
-	if s.broker, err = broker.New(ctx, brokerConfig(cfg.Access), deps); err != nil {
+	if s.broker, err = broker.New(ctx, brokerConfig(cfg), deps); err != nil {
 		return err
 	}
 	if w.Issuer == "" {
@@ -53,6 +53,16 @@ func (s *services) openBroker(ctx context.Context, cfg *config.Config, opt Optio
 		return fmt.Errorf("access.approval.webhook: %w", err)
 	}
 	return nil
+}
+
+// approvalURL is the page on which a person decides, at the authorization server in force; empty if it has no
+// pages.
+func (s *services) approvalURL(hold string) string {
+	o := s.signs.live.Load()
+	if o == nil || o.pages == nil {
+		return ""
+	}
+	return o.pages.ApprovalURL(hold)
 }
 
 func (s *services) deskClient(w access.ApprovalWebhook, opt Options) (*http.Client, error) {

@@ -182,7 +182,7 @@ func shownHold(h *broker.Hold) admin.Hold {
 	return admin.Hold{
 		ID: h.ID, Nonce: h.Nonce, Status: string(h.Status), Principal: shown(h.Principal), Agent: h.Agent, Server: h.Server, Tool: h.Tool,
 		Method: h.Method, Digest: h.Digest, Effect: h.Effect.String(), Reversible: h.Reversible(), Purpose: h.Purpose, Risk: h.Risk,
-		Urgency: h.Urgency, Exchange: h.Exchange, Approvers: h.Approvers, Needed: h.Needed, Opened: h.OpenedAt, Expires: h.Expires,
+		Urgency: h.Urgency, Why: h.Why, Exchange: h.Exchange, Approvers: h.Approvers, Needed: h.Needed, Opened: h.OpenedAt, Expires: h.Expires,
 		Votes: shownVotes(h.Votes), DeniedBy: h.DeniedBy, DecidedAt: h.DecidedAt, Comment: h.Comment, Parameters: h.Parameters,
 	}
 }

@@ -3,6 +3,8 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -11,6 +13,31 @@ type Config struct {
 	Grants    GrantConfig
 	Approvals ApprovalConfig
 	Risk      RiskConfig
+	Aliases   []Alias // people who have two names: nobody decides on what they asked for under the other one
+}
+
+// An Alias says that people whose name begins with one text are known by another: "issuer|subject" with
+// Begins at its beginning is the same person as with Is there instead.
+type Alias struct{ Begins, Is string }
+
+// canonical is the one of a person's names ("issuer|subject") that all are compared by.
+func (c *Config) canonical(name string) string {
+	for _, a := range c.Aliases {
+		if rest, ok := strings.CutPrefix(name, a.Begins); ok {
+			return a.Is + rest
+		}
+	}
+	return name
+}
+
+// same reports whether a person is the one of a name.
+func (c *Config) same(p Person, name string) bool {
+	return c.canonical(p.String()) == c.canonical(name)
+}
+
+// voted reports whether a person is among those who agreed.
+func (c *Config) voted(votes []Vote, p Person) bool {
+	return slices.ContainsFunc(votes, func(v Vote) bool { return c.same(p, v.By) })
 }
 
 // A GrantConfig bounds grants.

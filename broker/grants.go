@@ -354,7 +354,7 @@ func cut(s string) string { return s[:min(len(s), 1000)] }
 // now. Errors are ErrNotFound, ErrForbidden, ErrDecided, ErrEnded and those of store and trail.
 func (g *Grants) Approve(ctx context.Context, id string, by Person, channel string) (GrantRecord, error) {
 	return g.decide(ctx, id, by, func(r *GrantRecord, cfg *GrantConfig, now time.Time) (string, error) {
-		if voted(r.Votes, by) {
+		if g.b.config.Load().voted(r.Votes, by) {
 			return "", fmt.Errorf("%w: by the same person", ErrDecided)
 		}
 		r.Votes = append(r.Votes, Vote{By: by.String(), Channel: cut(channel), At: now})
@@ -378,7 +378,8 @@ func (g *Grants) Deny(ctx context.Context, id string, by Person, reason string) 
 // decide changes a pending grant, audited before it takes effect.
 func (g *Grants) decide(ctx context.Context, id string, by Person, fn func(*GrantRecord, *GrantConfig, time.Time) (string, error), why ...string) (GrantRecord, error) {
 	return g.change(ctx, id, func(r *GrantRecord) error {
-		cfg, now := &g.b.config.Load().Grants, g.b.deps.Now().UTC()
+		all, now := g.b.config.Load(), g.b.deps.Now().UTC()
+		cfg := &all.Grants
 		switch {
 		case r.Status != GrantPending:
 			return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
@@ -386,7 +387,7 @@ func (g *Grants) decide(ctx context.Context, id string, by Person, fn func(*Gran
 			return ErrEnded
 		case !by.may(orOperators(cfg.Approvers)):
 			return ErrForbidden
-		case !cfg.Self && (by.String() == r.RequestedBy || by.String() == personOf(r.Principal)):
+		case !cfg.Self && (all.same(by, r.RequestedBy) || all.same(by, personOf(r.Principal))):
 			return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)
 		}
 		word, err := fn(r, cfg, now)

@@ -41,6 +41,7 @@ type Call struct {
 	Effect     warder.Effect
 	Purpose    string
 	Risk       float64
+	Why        string // which rules and policies ask for a person, for display
 	Exchange   string // id of the exchange that asked
 	Rule       Rule
 }
@@ -63,7 +64,8 @@ type Hold struct {
 	Effect    warder.Effect `json:"effect"`
 	Purpose   string        `json:"purpose,omitempty"`
 	Risk      float64       `json:"risk"`
-	Urgency   int           `json:"urgency"` // 0 to 100: risk and effect together; orders the queue
+	Urgency   int           `json:"urgency"`       // 0 to 100: risk and effect together; orders the queue
+	Why       string        `json:"why,omitempty"` // which rules and policies ask for a person
 	Exchange  string        `json:"exchange,omitempty"`
 	Approvers []string      `json:"approvers"` // everybody who may decide
 	All       [][]string    `json:"all"`       // of each list, somebody must agree

@@ -221,7 +221,7 @@ func (h *Holds) Open(ctx context.Context, c *Call) (Hold, error) {
 			ID: strings.ToLower(rand.Text()), Nonce: rand.Text(), Status: HoldPending,
 			Principal: c.Principal, Agent: c.Agent, Server: c.Server, Tool: c.Tool, Method: c.Method,
 			Digest: hex.EncodeToString(c.Digest[:]), Context: hex.EncodeToString(c.Context[:]),
-			Effect: c.Effect, Purpose: c.Purpose, Risk: c.Risk, Urgency: urgency(c), Exchange: c.Exchange,
+			Effect: c.Effect, Purpose: c.Purpose, Risk: c.Risk, Urgency: urgency(c), Why: cut(c.Why), Exchange: c.Exchange,
 			Approvers: rule.approvers(), All: rule.All, Needed: rule.Needed, OpenedAt: now, Expires: now.Add(cfg.Timeout),
 		},
 		Keep: now.Add(cfg.Timeout + cfg.Retention),
@@ -261,8 +261,8 @@ type HoldDecision struct {
 // and those of store and trail.
 func (h *Holds) Decide(ctx context.Context, in HoldDecision) (Hold, error) {
 	return h.change(ctx, in.Hold, func(b *holdBody, now time.Time) error {
-		cfg := &h.b.config.Load().Approvals
-		current := b.at(now)
+		all := h.b.config.Load()
+		cfg, current := &all.Approvals, b.at(now)
 		switch {
 		case subtle.ConstantTimeCompare([]byte(b.Nonce), []byte(in.Nonce)) != 1:
 			return ErrNonce
@@ -272,9 +272,9 @@ func (h *Holds) Decide(ctx context.Context, in HoldDecision) (Hold, error) {
 			return fmt.Errorf("%w: it is %s", ErrDecided, current.Status)
 		case !in.By.may(b.Approvers):
 			return ErrForbidden
-		case !cfg.Self && in.By.String() == personOf(b.Principal):
+		case !cfg.Self && all.same(in.By, personOf(b.Principal)):
 			return fmt.Errorf("%w: nobody approves the own call", ErrForbidden)
-		case voted(b.Votes, in.By):
+		case all.voted(b.Votes, in.By):
 			return fmt.Errorf("%w: by the same person", ErrDecided)
 		}
 		word := "seconded"

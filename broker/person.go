@@ -65,10 +65,6 @@ type Vote struct {
 	Lists   []int     `json:"lists,omitempty"` // which lists of approvers the person is on; calls that wait only
 }
 
-func voted(votes []Vote, p Person) bool {
-	return slices.ContainsFunc(votes, func(v Vote) bool { return v.By == p.String() })
-}
-
 // A holder is who a grant or hold belongs to, as maps know them. client and agent are not part of it: a
 // person does not become another by changing the program.
 type holder struct{ issuer, subject, group string }

@@ -129,11 +129,12 @@ func (p *Plans) Request(ctx context.Context, q PlanRequest) (PlanRecord, error) 
 // Grants.Approve.
 func (p *Plans) Approve(ctx context.Context, id string, by Person, channel string) (PlanRecord, error) {
 	return p.change(ctx, id, func(r *PlanRecord) ([]state.Doc, error) {
-		cfg, now := &p.b.config.Load().Grants, p.b.deps.Now().UTC()
-		if err := p.deciding(r, by, cfg, now); err != nil {
+		all, now := p.b.config.Load(), p.b.deps.Now().UTC()
+		cfg := &all.Grants
+		if err := deciding(r, by, all, now); err != nil {
 			return nil, err
 		}
-		if voted(r.Votes, by) {
+		if all.voted(r.Votes, by) {
 			return nil, fmt.Errorf("%w: by the same person", ErrDecided)
 		}
 		r.Votes = append(r.Votes, Vote{By: by.String(), Channel: cut(channel), At: now})
@@ -149,7 +150,8 @@ func (p *Plans) Approve(ctx context.Context, id string, by Person, channel strin
 	})
 }
 
-func (p *Plans) deciding(r *PlanRecord, by Person, cfg *GrantConfig, now time.Time) error {
+func deciding(r *PlanRecord, by Person, all *Config, now time.Time) error {
+	cfg := &all.Grants
 	switch {
 	case r.Status != PlanPending:
 		return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
@@ -157,7 +159,7 @@ func (p *Plans) deciding(r *PlanRecord, by Person, cfg *GrantConfig, now time.Ti
 		return ErrEnded
 	case !by.may(orOperators(cfg.Approvers)):
 		return ErrForbidden
-	case !cfg.Self && (by.String() == r.RequestedBy || by.String() == personOf(r.Principal)):
+	case !cfg.Self && (all.same(by, r.RequestedBy) || all.same(by, personOf(r.Principal))):
 		return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)
 	}
 	return nil
@@ -166,7 +168,7 @@ func (p *Plans) deciding(r *PlanRecord, by Person, cfg *GrantConfig, now time.Ti
 // Deny refuses a plan for good.
 func (p *Plans) Deny(ctx context.Context, id string, by Person, reason string) (PlanRecord, error) {
 	return p.change(ctx, id, func(r *PlanRecord) ([]state.Doc, error) {
-		if err := p.deciding(r, by, &p.b.config.Load().Grants, p.b.deps.Now()); err != nil {
+		if err := deciding(r, by, p.b.config.Load(), p.b.deps.Now()); err != nil {
 			return nil, err
 		}
 		r.Status, r.EndedBy = PlanDenied, by.String()

@@ -112,6 +112,7 @@ func holdText(h *admin.Hold) string {
 	row("Effect", h.Effect)
 	row("Reversible", h.Reversible)
 	row("Purpose", h.Purpose)
+	row("Why", h.Why)
 	row("Risk", fmt.Sprintf("%.0f of 100", h.Risk))
 	row("Waits since", h.Opened.Format(time.RFC3339))
 	row("Denied in", in(h.Expires))

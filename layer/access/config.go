@@ -64,7 +64,7 @@ type ApprovalConfig struct {
 // with HMAC-SHA-256 as Standard Webhooks 1.0.0 describes.
 type ApprovalWebhook struct {
 	URL     string     `yaml:"url"`             // told of each call that waits, by POST; https; empty: nobody is told
-	Secret  secret.Ref `yaml:"secret"`          // signs what is sent and what comes back; at least 24 bytes
+	Secret  secret.Ref `yaml:"secret"`          // signs what is sent and what comes back; at least 24 bytes; as file, env or exec
 	Issuer  string     `yaml:"issuer"`          // who vouches for the people named in decisions, as the first part of issuer|subject; empty: no decisions are taken
 	Private bool       `yaml:"private_network"` // true lets Warder reach the system at a private address
 }
@@ -79,6 +79,9 @@ func (w ApprovalWebhook) check() error {
 	}
 	if err := w.Secret.Validate(); err != nil || w.Secret.IsZero() {
 		return errors.Join(errors.New("approval.webhook.secret: needed to sign"), err)
+	}
+	if w.Secret.File == "" && w.Secret.Env == "" && len(w.Secret.Exec) == 0 {
+		return errors.New("approval.webhook.secret: give it as file, env or exec; stores of secrets are not asked for this one")
 	}
 	return nil
 }

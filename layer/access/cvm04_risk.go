@@ -79,16 +79,28 @@ func (r *risk) Record(_ context.Context, x *warder.Exchange) error {
 	if x.Outcome != warder.OutcomeRefused || f == nil || f.Control == "" || f.Control == "CVM-04" {
 		return nil
 	}
-	switch f.Code {
-	case warder.CodeDenied, warder.CodeNotFound, warder.CodeQuarantined, warder.CodeInsufficientScope, warder.CodeForbiddenOrigin:
-		signal := "refused"
-		if strings.Contains(string(f.Reason), "replay") {
-			signal = "replay"
-		}
+	if signal := signalOf(f); signal != "" {
 		r.deps.Risk.Note(signal, x.Principal, x.Trace.TraceID)
-	default: // a client that must come back with more, or a gateway that failed, is not risky
 	}
 	return nil
+}
+
+// signalOf is what a refusal says of the caller: something was used twice, something of it was revoked, or
+// it asked for what it may not have. A client that must come back with more, and a gateway that failed, say
+// nothing.
+func signalOf(f *warder.Error) string {
+	if strings.Contains(string(f.Reason), "replay") || f.Reason == "approval_used" { // proofs, assertions, states, signatures, approvals
+		return "replay"
+	}
+	if f.Control == "JIT-04" && f.Reason == "revoked" {
+		return "revoked"
+	}
+	switch f.Code {
+	case warder.CodeDenied, warder.CodeNotFound, warder.CodeQuarantined, warder.CodeInsufficientScope, warder.CodeForbiddenOrigin:
+		return "refused"
+	default:
+		return ""
+	}
 }
 
 // reviewed judges an exchange that lasts again: the credential, the grant, the score, the circumstances

@@ -26,7 +26,7 @@ type Deps struct {
 	Risk Risk
 	// Posture is what is known of the caller's device or workload. Nil: nothing.
 	Posture Posture
-	// Trust is the trust score, 0 to 100, of a tool. Nil: 0.
+	// Trust is the trust score, 0 to 100, of a tool. Nil: 0, as it is while nothing gives scores.
 	Trust func(server, tool string) int
 	// ApprovalURL is where a person decides on a held call. Nil: nowhere in a browser.
 	ApprovalURL func(hold string) string
@@ -80,6 +80,7 @@ type Pending struct {
 	Effect     warder.Effect
 	Purpose    string
 	Risk       float64
+	Why        string // which rules and policies ask for a person
 	Exchange   string
 	Approvers  [][]string // of each list, somebody must agree; an empty list stands for the configured approvers
 }

@@ -52,6 +52,33 @@ func (a *approval) wanted(x *warder.Exchange) (approvers [][]string, wanted bool
 	return approvers, wanted
 }
 
+// why names what asks for a person: the configuration, by effect or tool, and each policy or control.
+func (a *approval) why(x *warder.Exchange) string {
+	var words []string
+	if a.effect.has(effectOf(x)) {
+		words = append(words, "calls of effect "+effectOf(x).String()+" wait (access.approval.require)")
+	}
+	if a.tools.match(serverOf(x), x.Request.Target) {
+		words = append(words, "calls of this tool wait (access.approval.tools)")
+	}
+	for _, o := range x.Obligations {
+		if o.Kind != warder.ObligationApproval {
+			continue
+		}
+		word := "policy " + o.Policy
+		switch o.Policy {
+		case "CVM-04":
+			word = fmt.Sprintf("the risk of the caller is %.0f (CVM-04)", x.Risk)
+		case "JIT-03":
+			word = "the purpose does not allow it otherwise (JIT-03)"
+		}
+		if !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, "; ")
+}
+
 // approversOf reads the value of an approval obligation: names separated by spaces or commas.
 func approversOf(value string) []string {
 	list := strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == ',' })
@@ -66,7 +93,7 @@ func (a *approval) pending(x *warder.Exchange, approvers [][]string) *Pending {
 	c := &Pending{
 		Principal: p.Key(), Server: serverOf(x), Tool: x.Request.Target, Method: x.Request.Method,
 		Digest: wire.RequestDigest(x.Request), Effect: effectOf(x), Purpose: x.Purpose, Risk: x.Risk,
-		Exchange: x.ID, Approvers: approvers,
+		Exchange: x.ID, Approvers: approvers, Why: a.why(x),
 	}
 	if p.Registered != nil {
 		c.Agent = p.Registered.Name

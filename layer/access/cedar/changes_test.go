@@ -159,3 +159,20 @@ func TestExplainTriesWhatConcernsTheRequest(t *testing.T) {
 		t.Errorf("complete %v, changes %v", got.Complete, got.Flips)
 	}
 }
+
+// TestTrustIsZeroUntilSomethingGivesScores pins what the schema says of context.trust: a policy that asks for
+// trust permits nothing, and one that forbids what is not trusted forbids everything.
+func TestTrustIsZeroUntilSomethingGivesScores(t *testing.T) {
+	t.Parallel()
+	const permit = `@id("p") permit (principal, action == Warder::Action::"tools/call", resource)`
+	for text, allow := range map[string]bool{
+		permit + ` when { context.trust >= 1 };`: false,
+		permit + ` when { context.trust == 0 };`: true,
+		permit + `; forbid (principal, action == Warder::Action::"tools/call", resource) when { context.trust < 50 };`: false,
+	} {
+		d, err := load(t, text).Authorize(t.Context(), known(call(alice(), filesServer(), readTool(), `{}`)))
+		if err != nil || d.Allow != allow {
+			t.Errorf("%s: %+v, %v, want %v", text, d, err, allow)
+		}
+	}
+}
