@@ -146,6 +146,7 @@ type Credential struct {
 type EnvSecret struct {
 	Name  string
 	Value []byte // overwritten after use
+	File  bool   // not in the environment, but in a file that exists in memory only; the variable NAME_FILE says where
 }
 
 // A Phase is one of the phases of the path.

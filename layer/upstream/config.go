@@ -88,7 +88,8 @@ type Secret struct {
 	Header string                `yaml:"header,omitempty"` // name; default Authorization
 	Prefix string                `yaml:"prefix,omitempty"` // before the value, such as "Bearer "
 	Value  secret.Ref            `yaml:"value,omitempty"`  // the secret of the header
-	Env    map[string]secret.Ref `yaml:"env,omitempty"`    // for a child process
+	Env    map[string]secret.Ref `yaml:"env,omitempty"`    // for a child process: in its environment
+	FD     map[string]secret.Ref `yaml:"fd,omitempty"`     // for a child process, on Linux: in a file that exists in memory only; the variable NAME_FILE says where
 }
 
 // Kinds of credentials, for the trail.
@@ -208,8 +209,8 @@ func (c Client) validate(where string, confidential bool) error {
 
 func (s *Secret) validate() error {
 	var errs []error
-	if s.Value.IsZero() == (len(s.Env) == 0) {
-		errs = append(errs, errors.New("secret: set exactly one of value and env"))
+	if s.Value.IsZero() == (len(s.Env)+len(s.FD) == 0) {
+		errs = append(errs, errors.New("secret: set either value, or env and fd"))
 	}
 	errs = append(errs, optional("secret.value", s.Value))
 	if s.Header != "" && !settable(s.Header) {
@@ -218,11 +219,18 @@ func (s *Secret) validate() error {
 	if strings.ContainsFunc(s.Prefix, func(r rune) bool { return r < ' ' || r > '~' }) {
 		errs = append(errs, errors.New("secret.prefix: printable ASCII only"))
 	}
-	for name, ref := range s.Env {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			errs = append(errs, fmt.Errorf("secret.env: %q is no variable", name))
+	for key, refs := range map[string]map[string]secret.Ref{"env": s.Env, "fd": s.FD} {
+		for name, ref := range refs {
+			if name == "" || strings.ContainsAny(name, "=\x00") {
+				errs = append(errs, fmt.Errorf("secret.%s: %q is no variable", key, name))
+			}
+			errs = append(errs, wrap("secret."+key+" "+name, ref.Validate()))
 		}
-		errs = append(errs, wrap("secret.env "+name, ref.Validate()))
+	}
+	for name := range s.FD {
+		if _, twice := s.Env[name+"_FILE"]; twice {
+			errs = append(errs, fmt.Errorf("secret.fd: the variable %s_FILE is that of env", name))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -43,10 +43,17 @@ type shownSecret struct {
 	s      *server
 	name   string // canonical header name
 	prefix string
-	value  *secret.Handle            // nil for a child process
-	env    map[string]*secret.Handle // nil for a header
+	value  *secret.Handle // nil for a child process
+	env    []childSecret  // nil for a header
 	attach warder.Credential
 	last   atomic.Pointer[rendered]
+}
+
+// A childSecret is one secret of a child process.
+type childSecret struct {
+	name   string
+	file   bool // handed over in a file
+	handle *secret.Handle
 }
 
 // rendered is the header value of one lease.
@@ -66,11 +73,15 @@ func (s *server) openSecret(address string) error {
 	var err error
 	if conf.Value.IsZero() {
 		if address != "" {
-			return errors.New("credentials.secret.env is for servers that run as child processes")
+			return errors.New("credentials.secret.env and fd are for servers that run as child processes")
 		}
-		sh.env = map[string]*secret.Handle{}
 		for name, ref := range conf.Env {
-			if sh.env[name], err = s.k.deps.Secrets.Handle(ref); err != nil {
+			if err := sh.handOver(name, ref, false); err != nil {
+				return err
+			}
+		}
+		for name, ref := range conf.FD {
+			if err := sh.handOver(name, ref, true); err != nil {
 				return err
 			}
 		}
@@ -86,6 +97,13 @@ func (s *server) openSecret(address string) error {
 	}
 	s.shown = sh
 	return nil
+}
+
+// handOver prepares one secret of a child process.
+func (sh *shownSecret) handOver(name string, ref secret.Ref, file bool) error {
+	h, err := sh.s.k.deps.Secrets.Handle(ref)
+	sh.env = append(sh.env, childSecret{name, file, h})
+	return err
 }
 
 func (sh *shownSecret) failure(err error) error {
@@ -144,15 +162,15 @@ func (sh *shownSecret) denied(ctx context.Context, r *http.Response) error {
 // environment returns the secrets of a child process. The receiver overwrites them.
 func (sh *shownSecret) environment(ctx context.Context) ([]warder.EnvSecret, error) {
 	var out []warder.EnvSecret
-	for name, h := range sh.env {
-		l, err := h.Get(ctx)
+	for _, c := range sh.env {
+		l, err := c.handle.Get(ctx)
 		if err != nil {
 			for _, s := range out {
 				clear(s.Value)
 			}
 			return nil, sh.failure(err)
 		}
-		out = append(out, warder.EnvSecret{Name: name, Value: l.Value.Clone().Bytes()})
+		out = append(out, warder.EnvSecret{Name: c.name, File: c.file, Value: l.Value.Clone().Bytes()})
 	}
 	return out, nil
 }

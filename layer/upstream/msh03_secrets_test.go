@@ -119,7 +119,9 @@ func TestMSH03(t *testing.T) {
 		defer func() { _ = keeper.Close() }() // holds nothing that outlives the test
 		k, err := upstream.Open(upstream.Config{}, upstream.Deps{
 			State: state.NewMemory(nil), Box: box, Secrets: keeper,
-			Servers: []upstream.Server{{Name: "s", Credentials: upstream.Credentials{Secret: &upstream.Secret{Env: map[string]secret.Ref{"API_KEY": write(t, "k", "v")}}}}},
+			Servers: []upstream.Server{{Name: "s", Credentials: upstream.Credentials{Secret: &upstream.Secret{
+				Env: map[string]secret.Ref{"API_KEY": write(t, "k", "v")}, FD: map[string]secret.Ref{"FILE_KEY": write(t, "f", "w")},
+			}}}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -136,9 +138,13 @@ func TestMSH03(t *testing.T) {
 		}
 		for range 2 { // the receiver overwrites what it got; the next one gets it again
 			env, err := x.Attach.Env(t.Context())
-			if err != nil || len(env) != 1 || env[0].Name != "API_KEY" || string(env[0].Value) != "v" {
+			if err != nil || len(env) != 2 || env[0].Name != "API_KEY" || string(env[0].Value) != "v" || env[0].File {
 				t.Fatalf("got %v, %v", env, err)
 			}
+			if env[1].Name != "FILE_KEY" || string(env[1].Value) != "w" || !env[1].File {
+				t.Fatalf("got %v", env[1])
+			}
+			clear(env[1].Value)
 			clear(env[0].Value)
 		}
 	})

@@ -110,11 +110,18 @@ func (s *Server) startChild(ctx context.Context, e *entry, cred warder.Credentia
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), run.Command[0], run.Command[1:]...) // outlives the request
 	cmd.Dir = run.Dir
 	cmd.SysProcAttr = processAttributes()
-	env, err := run.environment(ctx)
+	var err error
+	if cmd.Env, err = run.environment(ctx); err != nil {
+		return nil, fail(ReasonUnreachable, err)
+	}
+	p, err := openPipes(cmd)
 	if err != nil {
 		return nil, fail(ReasonUnreachable, err)
 	}
-	if cmd.Env, err = withSecrets(ctx, env, cred); err != nil {
+	err = withSecrets(ctx, cmd, cred)
+	p.theirs = append(p.theirs, cmd.ExtraFiles...)
+	if err != nil {
+		p.closeAll()
 		return nil, err
 	}
 	c := &child{
@@ -123,10 +130,6 @@ func (s *Server) startChild(ctx context.Context, e *entry, cred warder.Credentia
 	}
 	c.mux = newMux(s, false)
 	c.mux.out = c
-	p, err := openPipes(cmd)
-	if err != nil {
-		return nil, fail(ReasonUnreachable, err)
-	}
 	c.stdin = p.stdin
 	started := make(chan error, 1)
 	if !s.spawn(func(context.Context) { c.run(p, started) }) {

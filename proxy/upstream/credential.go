@@ -3,8 +3,10 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"net/url"
 
 	"github.com/warder-mcp/warder"
@@ -70,18 +72,33 @@ func credentialFailure(err error) error {
 	return fail(ReasonUnauthorized, err)
 }
 
-// withSecrets adds what a child process is given on behalf of its caller.
-func withSecrets(ctx context.Context, env []string, cred warder.Credential) ([]string, error) {
+// withSecrets adds to a command that has not started what the process is given on behalf of its caller. The
+// files that it adds are closed by the caller.
+func withSecrets(ctx context.Context, cmd *exec.Cmd, cred warder.Credential) error {
 	if cred.Env == nil {
-		return env, nil
+		return nil
 	}
 	secrets, err := cred.Env(ctx)
 	if err != nil {
-		return nil, credentialFailure(err)
+		return credentialFailure(err)
 	}
+	defer func() {
+		for _, s := range secrets {
+			clear(s.Value)
+		}
+	}()
+	const first = 3 // after the standard streams
 	for _, s := range secrets {
-		env = append(env, s.Name+"="+string(s.Value))
-		clear(s.Value)
+		if !s.File {
+			cmd.Env = append(cmd.Env, s.Name+"="+string(s.Value))
+			continue
+		}
+		f, err := sealedFile(s.Value)
+		if err != nil {
+			return credentialFailure(fmt.Errorf("secret %s: %w", s.Name, err))
+		}
+		cmd.Env = append(cmd.Env, s.Name+"_FILE="+pathOf(first+len(cmd.ExtraFiles)))
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 	}
-	return env, nil
+	return nil
 }

@@ -9,6 +9,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,17 +145,51 @@ func TestCredentialAndSignature(t *testing.T) {
 func TestChildSecrets(t *testing.T) {
 	t.Parallel()
 	value := []byte("s3cret")
-	env, err := withSecrets(t.Context(), []string{"A=1"}, warder.Credential{Env: func(context.Context) ([]warder.EnvSecret, error) {
+	cmd := &exec.Cmd{Env: []string{"A=1"}}
+	err := withSecrets(t.Context(), cmd, warder.Credential{Env: func(context.Context) ([]warder.EnvSecret, error) {
 		return []warder.EnvSecret{{Name: "TOKEN", Value: value}}, nil
 	}})
-	if err != nil || len(env) != 2 || env[1] != "TOKEN=s3cret" {
-		t.Fatalf("environment %q, %v", env, err)
+	if err != nil || len(cmd.Env) != 2 || cmd.Env[1] != "TOKEN=s3cret" || len(cmd.ExtraFiles) > 0 {
+		t.Fatalf("environment %q, %v", cmd.Env, err)
 	}
 	if strings.Trim(string(value), "\x00") != "" {
 		t.Error("the secret was not overwritten")
 	}
-	_, err = withSecrets(t.Context(), nil, warder.Credential{Env: func(context.Context) ([]warder.EnvSecret, error) { return nil, errors.New("vault is sealed") }})
+	err = withSecrets(t.Context(), &exec.Cmd{}, warder.Credential{Env: func(context.Context) ([]warder.EnvSecret, error) { return nil, errors.New("vault is sealed") }})
 	if e, ok := errors.AsType[*warder.Error](err); !ok || e.Reason != ReasonUnauthorized {
 		t.Errorf("a secret that cannot be had: %v", err)
+	}
+}
+
+// TestChildSecretFiles checks that a child can read a secret that is in no environment, and nobody can change it.
+func TestChildSecretFiles(t *testing.T) {
+	t.Parallel()
+	one, two := []byte("s3cret-1"), []byte("s3cret-2")
+	cred := warder.Credential{Env: func(context.Context) ([]warder.EnvSecret, error) {
+		return []warder.EnvSecret{{Name: "ONE", Value: one, File: true}, {Name: "TWO", Value: two, File: true}}, nil
+	}}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `cat "$ONE_FILE" "$TWO_FILE" "$ONE_FILE"; echo changed 2>/dev/null >"$TWO_FILE" || echo " sealed"; cat "$TWO_FILE"; env | grep s3cret; tr '\0' '\n' </proc/self/environ | grep s3cret; true`)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	err := withSecrets(t.Context(), cmd, cred)
+	if runtime.GOOS != "linux" {
+		if err == nil {
+			t.Error("secrets were handed over where they cannot be")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, f := range cmd.ExtraFiles {
+			_ = f.Close() // the test is over
+		}
+	}()
+	if strings.Trim(string(one)+string(two), "\x00") != "" {
+		t.Error("the secrets were not overwritten")
+	}
+	got, err := cmd.Output()
+	if want := "s3cret-1s3cret-2s3cret-1 sealed\ns3cret-2"; err != nil || string(got) != want {
+		t.Errorf("the child read %q, want %q, %v", got, want, err)
 	}
 }
