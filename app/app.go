@@ -89,7 +89,7 @@ func (a *App) Reload(ctx context.Context, cfg *config.Config) error {
 		a.event(ctx, warder.EventConfig, "rejected", old)
 		return fmt.Errorf("reload: %w", err)
 	}
-	if err := a.services.broker.Reload(brokerConfig(cfg.Access)); err != nil {
+	if err := a.services.broker.Reload(brokerConfig(cfg)); err != nil {
 		return fmt.Errorf("reload: %w", errors.Join(err, in.close(ctx)))
 	}
 	a.live.Store(in)

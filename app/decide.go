@@ -8,13 +8,22 @@ import (
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/broker"
+	"github.com/warder-mcp/warder/config"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/revocation"
 )
 
-// brokerConfig is the part of the access section that the broker keeps to.
-func brokerConfig(c access.Config) broker.Config {
+// brokerConfig is the part of the access section that the broker keeps to, and who has two names: people who
+// log in here through a provider, and also come with tokens of that provider itself.
+func brokerConfig(cfg *config.Config) broker.Config {
+	c := cfg.Access
+	var aliases []broker.Alias
+	for i := range cfg.Issuer.Login.Providers {
+		p := &cfg.Issuer.Login.Providers[i]
+		aliases = append(aliases, broker.Alias{Begins: cfg.Issuer.URL + "|" + p.Name + ":", Is: p.Issuer + "|"})
+	}
 	return broker.Config{
+		Aliases: aliases,
 		Grants: broker.GrantConfig{
 			MaxTTL: c.Grants.MaxTTL, Pending: c.Grants.Pending, Skew: c.Grants.Skew, Unused: c.Grants.Unused,
 			Approvers: c.Grants.Approvers, Needed: c.Grants.Needed, Self: c.Grants.Self,
@@ -71,7 +80,7 @@ func (g grantsNow) Use(ctx context.Context, grant *warder.Grant) error {
 func callOf(p *access.Pending) *broker.Call {
 	return &broker.Call{
 		Principal: p.Principal, Agent: p.Agent, Server: p.Server, Tool: p.Tool, Method: p.Method, Digest: p.Digest, Context: p.Context,
-		Parameters: p.Parameters, Effect: p.Effect, Purpose: p.Purpose, Risk: p.Risk, Exchange: p.Exchange,
+		Parameters: p.Parameters, Effect: p.Effect, Purpose: p.Purpose, Risk: p.Risk, Why: p.Why, Exchange: p.Exchange,
 		Rule: broker.Rule{All: p.Approvers},
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 
@@ -171,16 +170,6 @@ func (a approvals) Decide(ctx context.Context, id, digest string, by *issuer.Use
 	if h.Digest != digest {
 		return login.ErrDecided
 	}
-	if own := elsewhere(by); own != "" {
-		// The same person may have called, or decided, with a token of their provider itself.
-		requester := strings.Split(h.Principal, "\x1f")
-		if !a.self && len(requester) > 2 && requester[1]+"|"+requester[2] == own {
-			return fmt.Errorf("%w: nobody approves the own call", login.ErrForbidden)
-		}
-		if slices.ContainsFunc(h.Votes, func(v broker.Vote) bool { return v.By == own }) {
-			return login.ErrDecided
-		}
-	}
 	_, err = a.holds.Decide(ctx, broker.HoldDecision{
 		Hold: id, Nonce: h.Nonce, Approve: approve, Channel: "page", Comment: note,
 		By: broker.Person{Issuer: a.issuer, Subject: by.Subject, Groups: by.Groups},
@@ -188,21 +177,11 @@ func (a approvals) Decide(ctx context.Context, id, digest string, by *issuer.Use
 	return pageError(err)
 }
 
-// elsewhere is the person's name at the provider they logged in through, as tokens of that provider have it:
-// the subject here is the name of the provider, a colon, and the subject there. It is empty for local accounts.
-func elsewhere(u *issuer.User) string {
-	_, there, ok := strings.Cut(u.Subject, ":")
-	if !ok || strings.HasPrefix(u.Subject, "local:") {
-		return ""
-	}
-	return u.Issuer + "|" + there
-}
-
 func (a approvals) pending(h *broker.Hold) login.Pending {
 	requester := strings.Split(h.Principal, "\x1f") // tenant, issuer, subject, client, agent
 	p := login.Pending{
 		ID: h.ID, Requester: h.Principal, Agent: h.Agent, Server: h.Server, Tool: h.Tool, Method: h.Method, Effect: h.Effect.String(),
-		Final: h.Reversible() == "no", Arguments: h.Parameters, Purpose: h.Purpose, Risk: h.Urgency, Digest: h.Digest,
+		Final: h.Reversible() == "no", Arguments: h.Parameters, Purpose: h.Purpose, Why: h.Why, Risk: h.Urgency, Digest: h.Digest,
 		Opened: h.OpenedAt, NotAfter: h.Expires, Open: h.Status == broker.HoldPending, Outcome: string(h.Status),
 		Approvers: h.Approvers, Self: a.self, Votes: len(h.Votes), Needed: h.Needed,
 	}
