@@ -33,7 +33,7 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 	}
 	grants := grantAdmin{s.broker.Grants, s.revoked}
 	deps := admin.Deps{
-		Grants: grants, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans, grants}, Agents: agentAdmin{s.broker.Agents}, Credentials: credentialAdmin{in.keeper},
+		Grants: grants, Holds: holdAdmin{s.broker.Holds}, Plans: planAdmin{s.broker.Plans, grants}, Agents: agentAdmin{s.broker.Agents, s.revoked, a.opt.Now}, Credentials: credentialAdmin{in.keeper},
 		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
 		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
 		State: s.db.State(), Record: s.trail.AppendWait, Note: s.trail.Append, Now: a.opt.Now, Log: a.opt.Log,

@@ -24,7 +24,11 @@ type (
 		plans  *broker.Plans
 		grants grantAdmin
 	}
-	agentAdmin struct{ agents *broker.Agents }
+	agentAdmin struct {
+		agents  *broker.Agents
+		revoked *revocation.Set
+		now     func() time.Time
+	}
 )
 
 var (
@@ -289,8 +293,17 @@ func (a agentAdmin) Register(ctx context.Context, by *admin.Operator, in admin.A
 // Disable implements admin.Agents.
 func (a agentAdmin) Disable(ctx context.Context, by *admin.Operator, name string, disabled bool) (admin.Agent, error) {
 	r, err := a.agents.Disable(ctx, name, disabled, person(by))
-	return shownAgent(&r), adminError(err)
+	if err != nil || !disabled {
+		return shownAgent(&r), adminError(err)
+	}
+	// Its next request is refused because it is disabled; this ends what runs, on every replica.
+	return shownAgent(&r), a.revoked.Revoke(ctx, revocation.Entry{
+		Kind: revocation.KindAgent, Value: name, NotAfter: a.now().Add(cutFor), Reason: "disabled", By: by.Name(),
+	})
 }
+
+// cutFor is how long a revocation stands whose only purpose is to end what runs.
+const cutFor = 10 * time.Second
 
 // Get implements admin.Agents.
 func (a agentAdmin) Get(ctx context.Context, name string) (admin.Agent, error) {
