@@ -214,7 +214,7 @@ func TestConfigErrors(t *testing.T) {
 	if err := local.Validate(); err != nil {
 		t.Fatalf("local issuer: %v", err)
 	}
-	if diff := cmp.Diff([]Issuer{{URL: base + "/issuer"}}, local.accepted()); diff != "" {
+	if diff := cmp.Diff([]Issuer{{URL: base + "/issuer", Claims: ClaimNames{Tenant: "tenant"}}}, local.accepted()); diff != "" {
 		t.Errorf("issuers (-want +got):\n%s", diff)
 	}
 	for name, change := range map[string]func(*Config){

@@ -128,7 +128,7 @@ type JWKS struct {
 // ClaimNames name the claims of the principal. Empty names take the default given; "-" reads none.
 type ClaimNames struct {
 	Groups string `yaml:"groups"` // array of strings; default "groups"
-	Tenant string `yaml:"tenant"` // string; default none
+	Tenant string `yaml:"tenant"` // string; default none; for Warder's own authorization server tenant
 	Client string `yaml:"client"` // string; default client_id, else azp
 	Agent  string `yaml:"agent"`  // string; default the sub of act (RFC 8693)
 	Scopes string `yaml:"scopes"` // words or array; default scope, else scp
@@ -181,13 +181,20 @@ func (is Issuer) trustDomain() bool { return strings.HasPrefix(is.URL, spiffe.Sc
 // Default returns the configuration without issuers: nobody enters over HTTP.
 func Default() Config { return Config{CacheTTL: maxCacheTTL, CacheSize: defaultCache} }
 
-// accepted lists the issuers whose tokens are accepted, the local one included.
+// accepted lists the issuers whose tokens are accepted, the local one included, which names tenants in a
+// claim of its own.
 func (c Config) accepted() []Issuer {
-	local := func(is Issuer) bool { return is.URL == c.LocalIssuer }
-	if c.LocalIssuer == "" || slices.ContainsFunc(c.Issuers, local) {
+	if c.LocalIssuer == "" {
 		return c.Issuers
 	}
-	return append(slices.Clone(c.Issuers), Issuer{URL: c.LocalIssuer})
+	own := Issuer{URL: c.LocalIssuer}
+	out := slices.Clone(c.Issuers)
+	i := slices.IndexFunc(out, func(is Issuer) bool { return is.URL == c.LocalIssuer })
+	if i < 0 {
+		i, out = len(out), append(out, own)
+	}
+	out[i].Claims.Tenant = cmp.Or(out[i].Claims.Tenant, "tenant")
+	return out
 }
 
 // Resource is the canonical URI of the server or group at an endpoint (RFC 8707 section 2): no
