@@ -129,18 +129,21 @@ func (w *world) recorded(traces []trace) {
 	}
 }
 
-// slack is what may lie between the answer of an attack and the time its record names.
-const slack = 5 * time.Millisecond
+// slack is what may lie between an attack and the time its record names, where clocks are set meanwhile.
+const slack = 250 * time.Millisecond
 
-func (tr *trace) covers(e *warder.Event) bool {
+func (tr *trace) covers(e *warder.Event, slack time.Duration) bool {
 	return !e.Time.Before(tr.began.Add(-slack)) && !e.Time.After(tr.end.Add(slack))
 }
 
+// in looks for the record of the attack: in its own time first, and then close to it. Each record counts once.
 func (tr *trace) in(events []warder.Event, used map[int]bool) bool {
-	for i := range events {
-		if e := &events[i]; tr.covers(e) && tr.want == (step{e.Control, e.Reason}) && !used[i] {
-			used[i] = true
-			return true
+	for _, within := range []time.Duration{time.Millisecond, slack} {
+		for i := range events {
+			if e := &events[i]; tr.covers(e, within) && tr.want == (step{e.Control, e.Reason}) && !used[i] {
+				used[i] = true
+				return true
+			}
 		}
 	}
 	return false
@@ -150,7 +153,7 @@ func (tr *trace) in(events []warder.Event, used map[int]bool) bool {
 func (tr *trace) shown(events []warder.Event) string {
 	var out []string
 	for i := range events {
-		if e := &events[i]; tr.covers(e) && len(out) < 4 {
+		if e := &events[i]; tr.covers(e, slack) && len(out) < 4 {
 			out = append(out, fmt.Sprintf("%s %s (%.100s)", e.Type, step{e.Control, e.Reason}, e.Detail))
 		}
 	}
