@@ -43,7 +43,7 @@ func (s *Service) IDToken(ctx context.Context, user issuer.User, provider string
 		if ss.Refresh == "" || try > 0 {
 			break
 		}
-		if err := s.recheck(ctx, p, ss); err != nil {
+		if err := s.recheck(ctx, p, ss, false); err != nil {
 			return secret.Value{}, fmt.Errorf("renew id token: %w", err)
 		}
 	}

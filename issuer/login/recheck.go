@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,8 +19,11 @@ import (
 const (
 	// uncheckable is how long a login lives whose provider gave nothing to recheck it with.
 	uncheckable = time.Hour
-	// rechecks run at one time.
-	rechecks = 8
+	// rechecks run at one time at one provider, so that one that hangs holds up nobody at the others.
+	rechecks = 16
+	// inUse is how long a session counts as in use after it was used: no token that was issued in it lives so
+	// long. One that is not in use is rechecked when it is used again, before anything comes of it.
+	inUse = 30 * time.Minute
 )
 
 // sealTokens keeps what the provider gave for rechecks and for logging out there.
@@ -76,31 +80,87 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// Recheck asks once about every session that is due.
+// Recheck asks once about every session in use that is due. Those of a provider are asked about a few at a
+// time, whatever other providers do.
 func (s *Service) Recheck(ctx context.Context) error {
-	var group sync.WaitGroup
-	slots := make(chan struct{}, rechecks)
+	due := map[*provider][]*session{}
 	err := s.each(ctx, func(ss *session) error {
-		p := s.provider(ss.Provider)
-		if ss.Refresh == "" || p == nil || s.deps.Now().Sub(ss.Tried) < s.cfg.Recheck || s.deps.Now().Sub(ss.Checked) < s.cfg.Recheck {
-			return ctx.Err()
+		now := s.deps.Now()
+		if p := s.checkable(ss); p != nil && s.used(ss, now) && now.Sub(ss.Tried) >= s.cfg.Recheck && now.Sub(ss.Checked) >= s.cfg.Recheck {
+			due[p] = append(due[p], ss)
 		}
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			if err := s.recheck(ctx, p, ss); err != nil && ctx.Err() == nil {
-				s.deps.Log.WarnContext(ctx, "a login session cannot be rechecked", attrProvider(p), attrError(err))
-			}
-		})
-		return nil
+		return ctx.Err()
 	})
+	var group sync.WaitGroup
+	for p, list := range due {
+		slices.SortFunc(list, func(a, b *session) int { return a.Checked.Compare(b.Checked) }) // who waits longest comes first
+		next := make(chan *session, len(list))
+		for _, ss := range list {
+			next <- ss
+		}
+		close(next)
+		for range min(rechecks, len(list)) {
+			group.Go(func() { s.recheckAll(ctx, p, next) })
+		}
+	}
 	group.Wait()
 	return err
 }
 
+// recheckAll asks about one session after the other.
+func (s *Service) recheckAll(ctx context.Context, p *provider, next <-chan *session) {
+	for ss := range next {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.recheck(ctx, p, ss, true); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "a login session cannot be rechecked", attrProvider(p), attrError(err))
+		}
+	}
+}
+
+// checkable is the provider that can be asked about a session; nil if none can.
+func (s *Service) checkable(ss *session) *provider {
+	if ss.Refresh == "" {
+		return nil
+	}
+	return s.provider(ss.Provider)
+}
+
+// used reports whether a session is in use.
+func (s *Service) used(ss *session, now time.Time) bool {
+	last := ss.Seen
+	if ss.Issued.After(last) {
+		last = ss.Issued
+	}
+	return now.Sub(last) < inUse
+}
+
+// back lets the provider vouch again for a person who comes back after their session was not in use. It
+// returns nil without an error when the session has ended.
+func (s *Service) back(ctx context.Context, ss *session) (*session, error) {
+	now := s.deps.Now()
+	p := s.checkable(ss)
+	if p == nil || s.used(ss, now) || now.Sub(ss.Checked) < s.cfg.Recheck {
+		return ss, nil
+	}
+	if err := s.recheck(ctx, p, ss, false); err != nil {
+		return nil, fmt.Errorf("recheck: %w", err)
+	}
+	found, err := s.again(ctx, ss.doc.ID)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	if now.Sub(found.Checked) >= s.cfg.Recheck { // another replica is asking
+		return nil, errors.New("recheck: the provider has not answered yet")
+	}
+	return found, nil
+}
+
 // recheck asks about one session. Writing Tried first makes this replica the one that asks: a refresh token
-// that rotates must not be used twice.
-func (s *Service) recheck(ctx context.Context, p *provider, ss *session) error {
+// that rotates must not be used twice. regular says that the session is rechecked all the time, so that one
+// whose provider cannot be asked for too long ends.
+func (s *Service) recheck(ctx context.Context, p *provider, ss *session, regular bool) error {
 	ss.Tried = s.deps.Now()
 	if err := s.put(ctx, ss); errors.Is(err, state.ErrConflict) {
 		return nil // another replica asks, or the session is in use: next time
@@ -112,7 +172,7 @@ func (s *Service) recheck(ctx context.Context, p *provider, ss *session) error {
 	case errors.Is(err, errGone):
 		s.tell(ctx, s.sessionEvent(ss, "provider_ended_login", err.Error()))
 		return s.drop(ctx, ss, true, "the identity provider ended the login")
-	case err != nil && s.deps.Now().Sub(ss.Checked) > s.cfg.Grace:
+	case err != nil && regular && s.deps.Now().Sub(ss.Checked) > s.cfg.Grace:
 		s.tell(ctx, s.sessionEvent(ss, "provider_unreachable", err.Error()))
 		return s.drop(ctx, ss, true, "the identity provider could not be asked for too long")
 	case err != nil:
@@ -145,7 +205,7 @@ func (s *Service) putRenewed(ctx context.Context, ss *session) error {
 		if now == nil {
 			return nil // it has ended
 		}
-		ss.Seen, ss.doc = now.Seen, now.doc
+		ss.Seen, ss.Issued, ss.doc = now.Seen, now.Issued, now.doc
 	}
 	return fmt.Errorf("write session: %w", state.ErrConflict)
 }

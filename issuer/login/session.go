@@ -49,6 +49,7 @@ type session struct {
 	Created  time.Time   `json:"created"`
 	Seen     time.Time   `json:"seen"`
 	Max      time.Time   `json:"max"`             // it ends then in any case
+	Issued   time.Time   `json:"issued,omitzero"` // when tokens were last issued in it
 	Agent    string      `json:"agent,omitempty"` // the browser's own word, cut
 	Peer     string      `json:"peer,omitempty"`
 	For      string      `json:"for,omitempty"` // hash of the request that this login was made for
@@ -121,6 +122,9 @@ func (s *Service) session(r *http.Request) (*session, error) {
 	if !s.lasts(ss, now) {
 		return nil, nil
 	}
+	if ss, err = s.back(r.Context(), ss); err != nil || ss == nil {
+		return nil, err
+	}
 	if now.Sub(ss.Seen) > seenEvery {
 		ss.Seen = now
 		if err := s.put(r.Context(), ss); errors.Is(err, state.ErrConflict) { // a recheck wrote it, or it has ended
@@ -171,7 +175,7 @@ func (s *Service) Alive(ctx context.Context, sid string) (bool, error) {
 // User returns the person of a login session as the provider, or the local account, now describes them, by
 // the session's id; nil when the session has ended. The issuer asks before it renews tokens.
 func (s *Service) User(ctx context.Context, sid string) (*issuer.User, error) {
-	ss, err := s.bySID(ctx, sid)
+	ss, err := s.issuing(ctx, sid)
 	if err != nil || ss == nil {
 		return nil, err
 	}
@@ -183,6 +187,29 @@ func (s *Service) User(ctx context.Context, sid string) (*issuer.User, error) {
 		ss.User.Groups = append([]string{}, a.Groups...)
 	}
 	return &ss.User, nil
+}
+
+// issuing returns a session in which tokens are about to be issued, and writes that down for the recheck; nil
+// when it has ended.
+func (s *Service) issuing(ctx context.Context, sid string) (*session, error) {
+	for range 4 {
+		ss, err := s.bySID(ctx, sid)
+		if err != nil || ss == nil {
+			return nil, err
+		}
+		if ss, err = s.back(ctx, ss); err != nil || ss == nil {
+			return nil, err
+		}
+		now := s.deps.Now()
+		if s.checkable(ss) == nil || now.Sub(ss.Issued) <= seenEvery {
+			return ss, nil
+		}
+		ss.Issued = now
+		if err := s.put(ctx, ss); !errors.Is(err, state.ErrConflict) { // a recheck wrote it, or it has ended
+			return ss, err
+		}
+	}
+	return nil, fmt.Errorf("write session: %w", state.ErrConflict)
 }
 
 func (s *Service) bySID(ctx context.Context, sid string) (*session, error) {
