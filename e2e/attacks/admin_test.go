@@ -60,7 +60,7 @@ func (a answer) done() bool { return a.status >= 200 && a.status < 300 }
 // testAdmin attacks the admin plane.
 func testAdmin(t *testing.T, n *tally) {
 	f := newForger(t)
-	w := newWorld(t, n, setup{More: everything + operators, Identity: foreignIdentity, Files: map[string][]byte{"keys.json": f.keySet()}})
+	w := newWorld(t, n, setup{Issuer: interactive, More: everything + operators, Identity: foreignIdentity, Files: map[string][]byte{"keys.json": f.keySet()}})
 	audience := w.admin + "/admin/v1"
 	get := func(name, reason, control string, token func() string) attack {
 		return attack{name, func(w *world) answer { return w.manage(token(), http.MethodGet, "/status", nil) }, step{warder.ControlID(control), reasonOf(reason)}, ""}

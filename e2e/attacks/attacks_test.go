@@ -130,7 +130,7 @@ func (w *world) recorded(traces []trace) {
 }
 
 // slack is what may lie between an attack and the time its record names, where clocks are set meanwhile.
-const slack = 250 * time.Millisecond
+const slack = 20 * time.Millisecond
 
 func (tr *trace) covers(e *warder.Event, slack time.Duration) bool {
 	return !e.Time.Before(tr.began.Add(-slack)) && !e.Time.After(tr.end.Add(slack))
