@@ -111,11 +111,7 @@ func TestDialWithoutGateway(t *testing.T) {
 }
 
 func TestServeReplacesWhatADeadProcessLeft(t *testing.T) {
-	dir, err := os.MkdirTemp("", "wa")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortDir(t)
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "unix", filepath.Join(dir, socketName))
 	if err != nil {
@@ -173,4 +169,15 @@ func TestReadIsStrict(t *testing.T) {
 	if code, p := ask(api, asLocal(http.MethodPost, "/tools/approve", good[:1]+strings.Repeat(" ", maxBody)+good[1:])); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("large: %d %s, want 413", code, p.Code)
 	}
+}
+
+// shortDir is a folder whose path is short enough for sockets in it.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "wa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }

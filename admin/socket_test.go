@@ -15,11 +15,7 @@ import (
 
 // TestLongPaths serves a data folder whose path is too long for a socket.
 func TestLongPaths(t *testing.T) {
-	runtimeDir, err := os.MkdirTemp("", "wr")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(runtimeDir) })
+	runtimeDir := shortDir(t)
 	t.Setenv("XDG_RUNTIME_DIR", runtimeDir)
 	data := filepath.Join(t.TempDir(), strings.Repeat("long/", 30))
 	if err := os.MkdirAll(data, 0o700); err != nil {

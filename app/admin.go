@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/broker"
@@ -21,9 +20,6 @@ func (a *App) Admin() http.Handler {
 	})
 }
 
-// alertTimeout bounds one alert.
-const alertTimeout = 10 * time.Second
-
 // openAdmin makes the admin plane of one configuration over the services.
 func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) {
 	s := a.services
@@ -37,7 +33,7 @@ func (a *App) openAdmin(cfg *config.Config, in *instance) (http.Handler, error) 
 		Revocations: revocationAdmin{s.revoked, a.opt.Now}, Definitions: s.registry, Status: a.status,
 		Authenticate: authenticate, Issuers: func() []string { return issuersOf(cfg) },
 		State: s.db.State(), Record: s.trail.AppendWait, Note: s.trail.Append, Now: a.opt.Now, Log: a.opt.Log,
-		Alert: cfg.Admin.API.Alert.Alerter(s.client("alert", a.opt, alertTimeout), a.opt.Now),
+		Alert: cfg.Admin.API.Alert.Alerter(s.client("alert", a.opt), a.opt.Now),
 	}
 	in.issuerAdmin(&deps, a.opt.Now)
 	api, err := admin.New(cfg.Admin.API, deps)

@@ -150,7 +150,9 @@ func giveGrants(b *testing.B, dir string, n int) {
 			b.Fatal(err)
 		}
 	}
-	br.Close()
+	if err := br.Close(); err != nil {
+		b.Fatal(err)
+	}
 	if err := db.Close(); err != nil {
 		b.Fatal(err)
 	}

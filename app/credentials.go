@@ -84,5 +84,5 @@ func (a *App) storeClient(address string) (*http.Client, error) {
 		return nil, errors.Join(fmt.Errorf("secrets: address %q", address), err)
 	}
 	rule := safedial.Rule{Host: u.Hostname(), Private: true, Loopback: config.IsLoopback(u.Hostname())}
-	return a.services.client("secrets", a.opt, fetchTimeout, rule), nil
+	return a.services.client("secrets", a.opt, rule), nil
 }

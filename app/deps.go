@@ -80,7 +80,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) identity.Deps {
 		NonceKeys:  [][]byte{a.services.nonces},
 		Generation: a.services.revoked.Generation,
 		Agents:     a.services.broker.Agents,
-		HTTP:       a.services.client("identity", a.opt, fetchTimeout, cfg.Identity.DialRules()...),
+		HTTP:       a.services.client("identity", a.opt, cfg.Identity.DialRules()...),
 		Now:        a.opt.Now,
 	}
 	if in.authority != nil {
@@ -89,7 +89,7 @@ func (a *App) identityDeps(cfg *config.Config, in *instance) identity.Deps {
 	return d
 }
 
-// fetchTimeout bounds the fetch of a key set.
+// fetchTimeout bounds one fetch of Warder's own.
 const fetchTimeout = 10 * time.Second
 
 // A lister asks the gate, which is set before the first exchange, for what only it knows: the current

@@ -71,5 +71,5 @@ func (s *services) deskClient(w access.ApprovalWebhook, opt Options) (*http.Clie
 		return nil, fmt.Errorf("access.approval.webhook: %w", err)
 	}
 	rule := safedial.Rule{Host: u.Hostname(), Loopback: true, Private: w.Private}
-	return s.client("approval.webhook", opt, fetchTimeout, rule), nil
+	return s.client("approval.webhook", opt, rule), nil
 }

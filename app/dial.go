@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/warder-mcp/warder"
 	"github.com/warder-mcp/warder/internal/safedial"
@@ -26,6 +25,6 @@ func (s *services) refused(use, server string, opt Options) func(context.Context
 
 // client fetches for one use of Warder's own, and records what it refuses to. rules widen what is allowed for
 // the hosts that the configuration names.
-func (s *services) client(use string, opt Options, timeout time.Duration, rules ...safedial.Rule) *http.Client {
-	return safedial.New(safedial.Config{Allow: rules, Refused: s.refused(use, "", opt)}).Client(timeout)
+func (s *services) client(use string, opt Options, rules ...safedial.Rule) *http.Client {
+	return safedial.New(safedial.Config{Allow: rules, Refused: s.refused(use, "", opt)}).Client(fetchTimeout)
 }

@@ -48,8 +48,8 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 		Nonces: nonces,
 		State:  s.db.State(), Replays: s.db.Replays(), Box: s.box, Record: s.trail.Append,
 		Resources: func() []issuer.Resource { return in.resources },
-		HTTP:      s.client("issuer", a.opt, fetchTimeout, trustRules(&cfg.Issuer.Config)...),
-		KMS:       s.client("issuer.keys", a.opt, fetchTimeout, vaultRules(&cfg.Issuer.Keys.KMS.Vault)...),
+		HTTP:      s.client("issuer", a.opt, trustRules(&cfg.Issuer.Config)...),
+		KMS:       s.client("issuer.keys", a.opt, vaultRules(&cfg.Issuer.Keys.KMS.Vault)...),
 		Revoke:    s.revoke,
 		Revoked: func(p *warder.Principal) bool {
 			_, revoked := s.revoked.Check(p, "", "", nil)
@@ -60,7 +60,7 @@ func (a *App) openIssuer(ctx context.Context, cfg *config.Config, in *instance) 
 	if cfg.Issuer.Login.Local.Enabled || len(cfg.Issuer.Login.Providers) > 0 {
 		out.pages, err = login.New(cfg.Issuer.Login, login.Deps{
 			State: s.db.State(), Box: s.box, Record: s.trail.Append, Revoke: s.revoke, Approvals: approvals{s.broker.Holds, cfg.Issuer.URL, cfg.Access.Approval.Self},
-			HTTP:     s.client("login", a.opt, fetchTimeout, cfg.Issuer.Login.Allow()...),
+			HTTP:     s.client("login", a.opt, cfg.Issuer.Login.Allow()...),
 			Withdraw: func(ctx context.Context, subject, client string) error { return out.Withdraw(ctx, subject, client) },
 			Mode:     mode, Now: a.opt.Now, Log: a.opt.Log, URL: cfg.Issuer.URL,
 		})

@@ -26,7 +26,7 @@ func (a *App) openInbox(ctx context.Context, cfg *config.Config, in *instance) (
 	s := a.services
 	inbox, err := signals.NewInbox(ctx, cfg.Signals.Transmitters, signals.Deps{
 		Revocations: &remote{Set: s.revoked, in: in}, State: s.db.State(), Record: s.trail.Append, Now: a.opt.Now,
-		HTTP: s.client("signals.transmitters", a.opt, fetchTimeout, loopbackRules(jwksOf(cfg.Signals.Transmitters))...),
+		HTTP: s.client("signals.transmitters", a.opt, loopbackRules(jwksOf(cfg.Signals.Transmitters))...),
 		Device: func(ctx context.Context, d signals.Device) error {
 			for _, subject := range []string{d.Principal, d.ID} {
 				if subject == "" {
@@ -107,7 +107,7 @@ func openOutbox(ctx context.Context, cfg *config.Config, s *services, opt Option
 	}
 	return signals.NewOutbox(ctx, cfg.Signals.Receivers, signals.OutboxDeps{
 		Issuer: cfg.Issuer.URL, Signer: &s.signs, State: s.db.State(), Now: opt.Now, Log: opt.Log,
-		HTTP: s.client("signals.receivers", opt, fetchTimeout, loopbackRules(addresses)...),
+		HTTP: s.client("signals.receivers", opt, loopbackRules(addresses)...),
 	})
 }
 

@@ -62,6 +62,7 @@ func (w *world) abe() string { return w.operator("abe", "approvers", true) }
 
 // testApprovals attacks calls that wait for a person.
 func testApprovals(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{More: operators + `access:
   approval: {tools: ["a/pay"], wait: 10ms, rate: {per_hour: 1000}}
   inline: |
@@ -208,6 +209,7 @@ func (w *world) together(n int, c call) int {
 
 // testFlood wears approvers out (HIL-02): the critical call must not drown.
 func testFlood(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{More: operators + `access:
   approval: {tools: ["a/pay", "b/pay"], wait: 1ms, rate: {pending: 3, per_hour: 100, queue: 10, critical: 50}}
   inline: |
@@ -245,6 +247,7 @@ func (w *world) grant(q broker.GrantRequest) string {
 
 // testGrants attacks access that was granted for a while.
 func testGrants(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{More: operators + `access:
   grants: {require: [read, write, destructive, unknown]}
   inline: |
@@ -365,6 +368,7 @@ func (w *world) ownGrant() {
 
 // testRevoked uses what was taken away, and agents that nobody registered.
 func testRevoked(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{Identity: "  agents: required\n", More: everything + operators})
 	reg := func(name, client string, tools ...string) {
 		if _, err := w.app.Broker().Agents.Register(t.Context(), warder.Agent{Name: name, Owner: "ops", Clients: []string{client}, Tools: tools}, broker.Person{Issuer: "test", Subject: "boss"}); err != nil {

@@ -3,7 +3,6 @@ package attacks
 import (
 	"crypto/rand"
 	"maps"
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -52,11 +51,11 @@ func (s *service) assertion(more object) string {
 	return s.f.sign(object{"typ": "JWT", "alg": "ES256", "kid": "ec"}, claims.with(more), s.f.ec)
 }
 
-func (s *service) token(p url.Values, assertion string, header http.Header) answer {
+func (s *service) token(p url.Values, assertion string) answer {
 	s.w.t.Helper()
 	form := url.Values{"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion}}
 	maps.Copy(form, p)
-	return s.w.post("token", form, header)
+	return s.w.post("token", form, nil)
 }
 
 // exchange asks for a token in place of another.
@@ -64,7 +63,7 @@ func (s *service) exchange(subject string, more url.Values) answer {
 	s.w.t.Helper()
 	p := url.Values{"grant_type": {exchange}, "subject_token": {subject}, "subject_token_type": {tokenType}}
 	maps.Copy(p, more)
-	return s.token(p, s.assertion(nil), nil)
+	return s.token(p, s.assertion(nil))
 }
 
 // testDelegation attacks client authentication, token exchange and assertions (RFC 7523, RFC 8693, ID-JAG).
@@ -113,7 +112,7 @@ func nest(n int) object {
 
 // own is a token that the client gets for itself.
 func (s *service) own(more object) answer {
-	return s.token(url.Values{"grant_type": {"client_credentials"}, "resource": {s.w.resource("a")}}, s.assertion(more), nil)
+	return s.token(url.Values{"grant_type": {"client_credentials"}, "resource": {s.w.resource("a")}}, s.assertion(more))
 }
 
 // assertions are client assertions in the wrong hands.
@@ -123,7 +122,7 @@ func assertions(w *world, f *forger, svc *service) []attack {
 	}
 	raw := func(name, reason string, make func() string) attack {
 		return attack{name, func(*world) answer {
-			return svc.token(url.Values{"grant_type": {"client_credentials"}, "resource": {w.resource("a")}}, make(), nil)
+			return svc.token(url.Values{"grant_type": {"client_credentials"}, "resource": {w.resource("a")}}, make())
 		}, step{"", reasonOf(reason)}, "invalid_client"}
 	}
 	now := time.Now()
@@ -133,10 +132,10 @@ func assertions(w *world, f *forger, svc *service) []attack {
 		{"assertion used twice", func(*world) answer {
 			a := svc.assertion(nil)
 			p := url.Values{"grant_type": {"client_credentials"}, "resource": {w.resource("a")}}
-			if first := svc.token(p, a, nil); !first.granted() {
+			if first := svc.token(p, a); !first.granted() {
 				w.t.Errorf("near miss: %s", first)
 			}
-			return svc.token(p, a, nil)
+			return svc.token(p, a)
 		}, step{"", "assertion_refused"}, "invalid_client"},
 		with("for another server", "assertion_refused", object{"aud": "https://as.example"}),
 		with("for the resource", "assertion_refused", object{"aud": w.resource("a")}),
@@ -157,10 +156,10 @@ func assertions(w *world, f *forger, svc *service) []attack {
 			return w.post("token", url.Values{"grant_type": {"client_credentials"}, "client_id": {"svc"}, "client_secret": {""}, "resource": {w.resource("a")}}, nil)
 		}, step{"", "auth_method"}, "invalid_client"},
 		{"two ways at once", func(*world) answer {
-			return svc.token(url.Values{"grant_type": {"client_credentials"}, "client_secret": {"x"}, "resource": {w.resource("a")}}, svc.assertion(nil), nil)
+			return svc.token(url.Values{"grant_type": {"client_credentials"}, "client_secret": {"x"}, "resource": {w.resource("a")}}, svc.assertion(nil))
 		}, step{"", "invalid_request"}, ""},
 		{"client_id of another beside the assertion", func(*world) answer {
-			return svc.token(url.Values{"grant_type": {"client_credentials"}, "client_id": {"svc2"}, "resource": {w.resource("a")}}, svc.assertion(nil), nil)
+			return svc.token(url.Values{"grant_type": {"client_credentials"}, "client_id": {"svc2"}, "resource": {w.resource("a")}}, svc.assertion(nil))
 		}, step{"", "client_mismatch"}, ""},
 		{"a grant it may not use", func(w *world) answer {
 			alone := &service{w, f, "alone"}
@@ -243,7 +242,7 @@ func (s *service) jag(header, more object, by string) answer {
 	head := object{"typ": "oauth-id-jag+jwt", "alg": "ES256", "kid": "ec"}
 	p := url.Values{"grant_type": {jwtBearer}, "assertion": {s.f.sign(head.with(header), claims.with(more), s.f.ec)}}
 	as := service{s.w, s.f, by}
-	return as.token(p, as.assertion(nil), nil)
+	return as.token(p, as.assertion(nil))
 }
 
 // enterprise are identity assertions in the wrong hands.
@@ -267,7 +266,7 @@ func enterprise(w *world, f *forger, svc *service) []attack {
 			other.ec = f.mallory
 			p := url.Values{"grant_type": {jwtBearer}, "assertion": {other.sign(object{"typ": "oauth-id-jag+jwt", "alg": "ES256", "kid": "ec"},
 				f.claims(foreignIssuer, w.base+"/issuer").with(object{"client_id": "svc"}), f.mallory)}}
-			return svc.token(p, svc.assertion(nil), nil)
+			return svc.token(p, svc.assertion(nil))
 		}, step{"AUT-07", "assertion_refused"}, ""},
 		{"assertion used twice", func(*world) answer {
 			if first := svc.jag(nil, object{"jti": id}, "svc"); !first.granted() {

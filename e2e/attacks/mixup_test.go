@@ -71,6 +71,7 @@ func atCallback(change func(url.Values)) func(string) string {
 
 // testMixUp puts hostile authorization servers, and other people, between a person and server a (AUT-03, AUT-04).
 func testMixUp(t *testing.T, n *tally) {
+	t.Helper()
 	w, as := linked(t, n)
 	evil := oauthtest.New(t)
 	ada, eve := w.login("ada"), w.login("eve")
@@ -125,10 +126,10 @@ func testMixUp(t *testing.T, n *tally) {
 			})
 			return b.through(last, nil)
 		}, step{"AUT-04", "link_ended"}, "link_ended"},
-		{"an answer that nobody asked for", func(w *world) answer {
+		{"an answer that nobody asked for", func(*world) answer {
 			return ada.through("/issuer/oauth/callback?code=x&state=y&iss="+url.QueryEscape(as.URL), nil)
 		}, step{"AUT-04", "link_ended"}, "link_ended"},
-		{"a link that was guessed", func(w *world) answer { return ada.through("/issuer/oauth/connect/a?hold=AAAA", nil) }, step{"AUT-04", "link_ended"}, ""},
+		{"a link that was guessed", func(*world) answer { return ada.through("/issuer/oauth/connect/a?hold=AAAA", nil) }, step{"AUT-04", "link_ended"}, ""},
 		{"the authorization server switched meanwhile", func(w *world) answer {
 			b, subject := fresh()
 			defer w.as.Store(&as.URL)
@@ -239,6 +240,7 @@ func newProvider(t *testing.T, f *forger) *provider {
 
 // testFederation puts hostile providers between a person and the login.
 func testFederation(t *testing.T, n *tally) {
+	t.Helper()
 	f := newForger(t)
 	corp, evil := newProvider(t, f), newProvider(t, f)
 	w := newWorld(t, n, setup{More: everything, Files: map[string][]byte{"secret": []byte("a-client-secret")}, Issuer: `  clients: [{id: web, redirect_uris: ["https://app.example/callback"]}]

@@ -8,9 +8,11 @@ import (
 // testOtherNames has a person call with a token of their provider, and decide on that call after a login here
 // through the same provider, under the name they have here.
 func testOtherNames(t *testing.T, n *tally) {
+	t.Helper()
 	f := newForger(t)
 	corp := newProvider(t, f)
-	w := newWorld(t, n, setup{Files: map[string][]byte{"secret": []byte("a-client-secret"), "keys.json": f.keySet()},
+	w := newWorld(t, n, setup{
+		Files: map[string][]byte{"secret": []byte("a-client-secret"), "keys.json": f.keySet()},
 		Identity: `  issuers:
     - {url: "` + corp.URL + `", jwks: {file: "%FILE:keys.json%"}, group_prefix: "idp:"}`,
 		Issuer: `  login:
@@ -20,7 +22,8 @@ func testOtherNames(t *testing.T, n *tally) {
   approval: {tools: ["a/pay"], approvers: ["group:ops"], wait: 10ms}
   inline: |
     @id("all") permit(principal, action, resource);
-`})
+`,
+	})
 	corp.claims = object{"groups": []string{"ops"}}
 	ada := w.browser()
 	ada.get("/issuer/approve")

@@ -12,6 +12,7 @@ import (
 // testPages attacks every page and form of the gateway with what other sites, other browsers and other
 // sessions can send.
 func testPages(t *testing.T, n *tally) {
+	t.Helper()
 	w := newWorld(t, n, setup{Issuer: interactive, More: operators + `access:
   approval: {tools: ["a/pay"], approvers: ["group:ops"], wait: 10ms}
   inline: |
@@ -241,7 +242,7 @@ func (w *world) approvalPage() {
 		w.send(call{token: w.mint(claimsOf("local:ada")), tool: "pay", text: strings.Repeat("x", n)})
 		return w.waiting()[0].ID
 	}
-	w.try(func(w *world) answer {
+	w.try(func(*world) answer {
 		boss.get("/issuer/approve/" + held())
 		return boss.submit("/approve", url.Values{"decision": {"approve"}})
 	}, shown, []attack{

@@ -52,6 +52,7 @@ func newVictim(t *testing.T) *victim {
 // testSSRF has the gateway fetch what attackers name: client metadata documents, and key sets that clients
 // register (AUT-08).
 func testSSRF(t *testing.T, n *tally) {
+	t.Helper()
 	v := newVictim(t)
 	v.serve = func(http.ResponseWriter, *http.Request) {}
 	encodings(t, n, v)
@@ -205,7 +206,7 @@ func (w *world) keySetAt(host string) answer {
 		return got // refused at once
 	}
 	s := &service{w, newForger(w.t), id}
-	return s.token(map[string][]string{"grant_type": {"authorization_code"}, "code": {"x"}}, s.assertion(nil), nil)
+	return s.token(map[string][]string{"grant_type": {"authorization_code"}, "code": {"x"}}, s.assertion(nil))
 }
 
 // logos registers a client whose logo and pages are inside: nobody fetches them.

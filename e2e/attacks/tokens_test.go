@@ -45,7 +45,7 @@ func testTokens(t *testing.T, n *tally) {
 	forged := func(name, reason string, head, body object, key any) attack {
 		return attack{name, show(f.sign(header.with(head), claims.with(body), key)), iam05(reason), reason}
 	}
-	hs, rs := []byte(f.publicPEM(&f.rsa.PublicKey)), object{"alg": "HS256", "kid": "rsa"}
+	hs, rs := f.publicPEM(&f.rsa.PublicKey), object{"alg": "HS256", "kid": "rsa"}
 	mallory := jwk(&f.mallory.PublicKey)
 	attacks := []attack{
 		forged("alg none", "token_malformed", object{"alg": "none"}, nil, nil),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -51,9 +52,7 @@ func (w *window) try(verb string, more map[string]any) (map[string]any, error) {
 	w.b.mu.Lock()
 	defer w.b.mu.Unlock()
 	order := map[string]any{"who": w.who, "do": verb}
-	for k, v := range more {
-		order[k] = v
-	}
+	maps.Copy(order, more)
 	line, err := json.Marshal(order)
 	if err != nil {
 		return nil, err
@@ -84,6 +83,7 @@ func (w *window) fill(at, value string) {
 	w.b.t.Helper()
 	w.must("fill", map[string]any{"at": at, "text": value})
 }
+
 func (w *window) text(at string) string {
 	w.b.t.Helper()
 	return text(w.must("text", map[string]any{"at": at}), "text")
@@ -93,13 +93,10 @@ func (w *window) wait(at ...string) string {
 	w.b.t.Helper()
 	return text(w.must("wait", map[string]any{"at": at}), "found")
 }
+
 func (w *window) has(at string) bool {
 	w.b.t.Helper()
 	return w.must("has", map[string]any{"at": at})["has"] == true
-}
-func (w *window) value(at, name string) string {
-	w.b.t.Helper()
-	return text(w.must("attribute", map[string]any{"at": at, "name": name}), "text")
 }
 
 // enter logs a local user in with a one-time link.
@@ -186,7 +183,13 @@ const careful = `
 // TestBrowser lets people do with Chromium what they do at Warder's pages.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	browserInOrder(t)
+}
+
+// browserInOrder runs the parts of TestBrowser, each of which needs the one before.
+func browserInOrder(t *testing.T) {
+	t.Helper()
+	ctx := bounded(t)
 	needNode(t)
 	needFixture(t, "a real browser", chromium)
 	alpha, beta := newOrigin(t, "alpha"), newOrigin(t, "beta")

@@ -30,8 +30,14 @@ func native(id string, more map[string]any) map[string]any {
 // rich authorization requests and metadata documents, so clients get their tokens from it.
 func TestDirect(t *testing.T) {
 	t.Parallel()
+	directInOrder(t)
+}
+
+// directInOrder runs the parts of TestDirect, each of which needs the one before.
+func directInOrder(t *testing.T) {
+	t.Helper()
 	needNode(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := bounded(t)
 	alpha, beta, gamma := newOrigin(t, "alpha"), newOrigin(t, "beta"), newOrigin(t, "gamma")
 	documents, authority := metadataHost(t)
 	s := newSite(t, "127.0.0.1")
@@ -165,8 +171,14 @@ func TestDirect(t *testing.T) {
 // oidc-provider becomes a token of Warder's authorization server, and nobody is asked in a browser.
 func TestIDJAG(t *testing.T) {
 	t.Parallel()
+	idJAGInOrder(t)
+}
+
+// idJAGInOrder runs the parts of TestIDJAG, each of which needs the one before.
+func idJAGInOrder(t *testing.T) {
+	t.Helper()
 	needNode(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := bounded(t)
 	alpha, beta := newOrigin(t, "alpha"), newOrigin(t, "beta")
 	s := newSite(t, "127.0.0.1")
 	const exchange = "urn:ietf:params:oauth:grant-type:token-exchange"

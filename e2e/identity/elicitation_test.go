@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -68,7 +67,13 @@ func (l *links) do(then func(string) error) {
 // that call.
 func TestElicitation(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	elicitationInOrder(t)
+}
+
+// elicitationInOrder runs the parts of TestElicitation, each of which needs the one before.
+func elicitationInOrder(t *testing.T) {
+	t.Helper()
+	ctx := bounded(t)
 	needNode(t)
 	needFixture(t, "a real browser", chromium)
 	alpha := newOrigin(t, "alpha")

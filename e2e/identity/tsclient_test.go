@@ -20,7 +20,6 @@ import (
 type script struct {
 	in    io.WriteCloser
 	lines chan map[string]any
-	out   *strings.Builder
 }
 
 // startScript starts a program that ends with the test.

@@ -29,10 +29,10 @@ var buildWarder = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// within is a context that ends with the test or after the duration.
-func within(t *testing.T, d time.Duration) context.Context {
+// bounded is a context that ends with the test, or after two minutes.
+func bounded(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -93,13 +93,13 @@ func hidden(page string) url.Values {
 
 const verifier = "a-verifier-of-the-test-which-is-long-enough-0123456789"
 
-// code authorizes the client and returns its authorization code.
-func (p *person) code(client, resource string) string {
+// code authorizes the client "app" and returns its authorization code.
+func (p *person) code(resource string) string {
 	t := p.f.t
 	t.Helper()
 	sum := sha256.Sum256([]byte(verifier))
 	q := url.Values{
-		"response_type": {"code"}, "client_id": {client}, "redirect_uri": {callback}, "resource": {resource}, "state": {"st"},
+		"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {callback}, "resource": {resource}, "state": {"st"},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"}, "scope": {"offline_access"},
 	}
 	p.back = nil

@@ -17,6 +17,12 @@ import (
 // Control JIT-04.
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
+	postgresAwayInOrder(t)
+}
+
+// postgresAwayInOrder runs the parts of TestPostgresAway, each of which needs the one before.
+func postgresAwayInOrder(t *testing.T) {
+	t.Helper()
 	f := newFleet(t, setup{durable: true})
 	c := f.client(f.gates[0], f.mint(issuer.Claims{Subject: "ana"}))
 	for name, take := range map[string]func(){"killed": f.postgres.Kill, "stopped": f.postgres.Stop} {
@@ -123,6 +129,12 @@ func (f *fleet) storm(c *client, id string, each int, during func()) (passed int
 // not used is lost. Control JIT-01.
 func TestBoundedGrantNeverExceeded(t *testing.T) {
 	t.Parallel()
+	boundedGrantNeverExceededInOrder(t)
+}
+
+// boundedGrantNeverExceededInOrder runs the parts of TestBoundedGrantNeverExceeded, each of which needs the one before.
+func boundedGrantNeverExceededInOrder(t *testing.T) {
+	t.Helper()
 	f := newFleet(t, setup{durable: true})
 	f.t = t
 	for _, tc := range []struct {

@@ -31,7 +31,7 @@ func TestOneAuthorizationServer(t *testing.T) {
 	refresh := func(g *gate, token string) tokens {
 		return f.ask(g, "token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {"app"}}, nil)
 	}
-	first := redeem(a, p.code("app", f.resource("modern")))
+	first := redeem(a, p.code(f.resource("modern")))
 	if first.Access == "" || first.Refresh == "" {
 		t.Fatalf("no tokens: %+v", first)
 	}
@@ -51,12 +51,12 @@ func TestOneAuthorizationServer(t *testing.T) {
 		t.Error("the refresh token of a family whose tokens were stolen is good")
 	}
 	for range 5 {
-		code := p.code("app", f.resource("modern"))
+		code := p.code(f.resource("modern"))
 		if n := atOnce(f, func(g *gate) bool { return redeem(g, code).Access != "" }); n > 1 {
 			t.Errorf("a code was good %d times at once", n)
 		}
 	}
-	fresh := redeem(a, p.code("app", f.resource("modern")))
+	fresh := redeem(a, p.code(f.resource("modern")))
 	if n := atOnce(f, func(g *gate) bool { return refresh(g, fresh.Refresh).Access != "" }); n > 1 {
 		t.Errorf("a refresh token was good %d times at once", n)
 	}

@@ -88,10 +88,10 @@ func (n needles) clean(t *testing.T, where string, b []byte) {
 // TestTaint sends credentials of every kind through gateways and looks for their bytes in all that the
 // gateways say and keep. Control AUT-04.
 func TestTaint(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("NOT EXERCISED: gateways of another user, whose files and memory are looked at; run as root")
 	}
-	t.Parallel()
 	for name, s := range map[string]setup{"one gateway over SQLite": {lone: true}, "two gateways over PostgreSQL and Redis": {}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -343,7 +343,7 @@ func (tt *taint) login() {
 	}
 	tt.secrets["one-time link"] = []byte(filepath.Base(u.Path))
 	p.at(b)
-	code := p.code("app", f.resource("modern"))
+	code := p.code(f.resource("modern"))
 	tt.secrets["code"] = []byte(code)
 	for _, c := range p.browser.Jar.Cookies(&url.URL{Scheme: "http", Host: strings.TrimPrefix(f.name, "http://"), Path: "/issuer/"}) {
 		if len(c.Value) >= 16 {

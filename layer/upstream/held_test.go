@@ -31,10 +31,14 @@ func TestRemove(t *testing.T) {
 		want   string
 	}{
 		"the server takes revocations": {func(*rig) {}, 2, "root; revoked at the authorization server"},
-		"it has no endpoint": {func(r *rig) { r.as.Metadata = map[string]any{"revocation_endpoint": nil} }, 0,
-			"root; not revoked at the authorization server: the authorization server takes no revocations"},
-		"its endpoint is elsewhere, inside": {func(r *rig) { r.as.Metadata = map[string]any{"revocation_endpoint": "https://169.254.169.254/revoke"} }, 0,
-			"root; not revoked at the authorization server: "},
+		"it has no endpoint": {
+			func(r *rig) { r.as.Metadata = map[string]any{"revocation_endpoint": nil} }, 0,
+			"root; not revoked at the authorization server: the authorization server takes no revocations",
+		},
+		"its endpoint is elsewhere, inside": {
+			func(r *rig) { r.as.Metadata = map[string]any{"revocation_endpoint": "https://169.254.169.254/revoke"} }, 0,
+			"root; not revoked at the authorization server: ",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,8 +27,10 @@ func TestLeaves(t *testing.T) {
 		leaves         bool
 		passed, failed int
 	}{
-		{"all", good, false, 5, 0}, {"leaves", good, true, 3, 0},
-		{"a sub-test failed", bad, false, 1, 2}, {"a leaf failed", bad, true, 1, 1},
+		{"all", good, false, 5, 0},
+		{"leaves", good, true, 3, 0},
+		{"a sub-test failed", bad, false, 1, 2},
+		{"a leaf failed", bad, true, 1, 1},
 		{"only the parent failed", own, true, 1, 1},
 	}
 	for _, tt := range tests {

@@ -78,7 +78,9 @@ func (c *counter) see(e event) {
 	switch e.Action {
 	case "run":
 		if i := strings.LastIndexByte(key, '/'); c.leaves && strings.Contains(e.Test, "/") {
-			c.parents[key[:i]] = c.parents[key[:i]]
+			if _, known := c.parents[key[:i]]; !known {
+				c.parents[key[:i]] = false
+			}
 		}
 	case "build-output":
 		fmt.Fprint(c.out, e.Output)
