@@ -46,7 +46,7 @@ func (s *screen) find(ctx context.Context, what *regexp.Regexp) string {
 // tokens that end while the client is connected, and for the next one without a login.
 func TestConnect(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	ctx := bounded(t)
 	s := newSite(t, "127.0.0.1")
 	g := s.open(t, setup{
 		identity: "dpop: {policy: required, nonce: true}\n",
