@@ -215,7 +215,7 @@ func (in *instance) resourcesOf(cfg *config.Config) []issuer.Resource {
 		out = append(out, issuer.Resource{URI: in.resource(cfg.Groups[i].Name, cfg.Groups[i].Resource), Server: cfg.Groups[i].Name})
 	}
 	if audience := cfg.Admin.API.Audience; audience != "" {
-		out = append(out, issuer.Resource{URI: audience, Server: adminEndpoint})
+		out = append(out, issuer.Resource{URI: audience, Server: adminEndpoint, Logins: true})
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/warder-mcp/warder/admin"
 	"github.com/warder-mcp/warder/internal/strictyaml"
+	"github.com/warder-mcp/warder/issuer"
 	"github.com/warder-mcp/warder/layer/access"
 	"github.com/warder-mcp/warder/layer/gateway"
 	"github.com/warder-mcp/warder/layer/identity"
@@ -28,6 +29,7 @@ func Default() *Config {
 		Version:  1,
 		Gateway:  gateway.Default(),
 		Identity: identity.Default(),
+		Issuer:   Issuer{Config: issuer.Default()},
 		Tools:    tools.Default(),
 		Input:    input.Default(),
 		Access:   access.Default(),

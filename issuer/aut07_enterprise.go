@@ -69,6 +69,9 @@ func (e *Enterprise) award(ctx context.Context, who *caller, p parameters) (*awa
 		uri = p["resource"]
 	}
 	resource, f := e.is.target(uri)
+	if f == nil {
+		f = resource.foreign()
+	}
 	if f != nil {
 		return nil, f
 	}

@@ -47,6 +47,7 @@ func newEnterprise(t *testing.T) *enterpriseWorld {
 				{URI: notes, Server: "notes", Tenant: "acme", Scopes: []string{"b", "c", "d"}},
 				{URI: files, Server: "files"},
 				{URI: "https://gate.example/mcp/other", Server: "other", Tenant: "globex"},
+				{URI: "https://gate.example/admin/v1", Server: "admin", Logins: true},
 			}
 		}
 	})
@@ -192,6 +193,7 @@ func denyAlways(t *testing.T) {
 		"unknown issuer":      {e.jag(t, "iss", "https://evil.example"), "invalid_grant", "issuer_unknown"},
 		"issuer of workloads": {e.jag(t, "iss", "https://cluster.example"), "invalid_grant", "issuer_unknown"},
 		"an id token":         {sign(t, e.idp, "JWT", claimsWith(e.base)), "unauthorized_client", "workload_unknown"},
+		"of the admin API":    {e.jag(t, "resource", "https://gate.example/admin/v1"), "invalid_target", "login_required"},
 		"of another tenant":   {e.jag(t, "resource", "https://gate.example/mcp/other"), "invalid_target", "tenant_mismatch"},
 		"unknown resource":    {e.jag(t, "resource", notes+"/"), "invalid_target", "resource_unknown"},
 		"no subject":          {e.jag(t, "sub", nil), "invalid_grant", "assertion_refused"},

@@ -305,6 +305,9 @@ func (is *Issuer) sameTarget(p parameters, s *shown) (Resource, *fault) {
 		uri = s.audience[0]
 	}
 	resource, f := is.target(uri)
+	if f == nil && !s.own {
+		f = resource.foreign()
+	}
 	if f == nil && resource.Tenant != "" && resource.Tenant != s.principal.Tenant {
 		return resource, refuse(errTarget, "The resource is not known here.").because("tenant_mismatch", "")
 	}

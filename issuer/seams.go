@@ -90,4 +90,15 @@ type Resource struct {
 	Server string   // server name
 	Tenant string   // the tenant it belongs to; empty: every tenant
 	Scopes []string // scopes that may be asked for; empty: any well-formed scope
+	// Logins true: nobody gets a token for it on the word of a foreign issuer alone, such as for the admin
+	// API, where what a login says decides what may be done.
+	Logins bool
+}
+
+// foreign refuses a resource to whom a foreign issuer vouches for.
+func (r *Resource) foreign() *fault {
+	if !r.Logins {
+		return nil
+	}
+	return refuse(errTarget, "This resource is for people who log in here.").because("login_required", r.Server)
 }
