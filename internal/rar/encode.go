@@ -22,15 +22,6 @@ func Encode(details []warder.Detail) []byte {
 	return canonical(append(b, ']'))
 }
 
-// EncodeBounds writes bounds in canonical form, as [ParseBounds] reads them; nil when there are none
-// or when one is not valid.
-func EncodeBounds(bounds []warder.Bound) []byte {
-	if len(bounds) == 0 || ValidateBounds(bounds) != nil {
-		return nil
-	}
-	return canonical(appendBounds(nil, bounds))
-}
-
 func canonical(b []byte) []byte {
 	c, err := wire.Canonical(b)
 	if err != nil {

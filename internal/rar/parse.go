@@ -66,15 +66,6 @@ func Parse(raw []byte) ([]warder.Detail, error) {
 	return details, nil
 }
 
-// ParseBounds reads a JSON array of argument bounds, as the member arguments of a detail is.
-func ParseBounds(raw []byte) ([]warder.Bound, error) {
-	v, err := value(raw)
-	if err != nil {
-		return nil, err
-	}
-	return parseBounds(v)
-}
-
 // value checks size and form of JSON from outside.
 func value(raw []byte) (wire.Value, error) {
 	if err := wire.Validate(raw, wire.Limits{Bytes: MaxBytes, Depth: maxDepth}); err != nil {
@@ -290,7 +281,7 @@ func checkDetail(d *warder.Detail) error {
 	return ValidateBounds(d.Arguments)
 }
 
-// ValidateBounds checks bounds that were not read by [ParseBounds].
+// ValidateBounds checks bounds that were not read by [Parse].
 func ValidateBounds(bounds []warder.Bound) error {
 	if len(bounds) > MaxBounds {
 		return malformed("arguments: more than %d", MaxBounds)

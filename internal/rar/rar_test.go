@@ -95,12 +95,12 @@ func TestCheck(t *testing.T) {
 		{`"max":2`, `{"v":1e999}`, "max"},
 		{`"min":2`, `{"v":1e99999999999999999999}`, "min"},
 	} {
-		b, err := ParseBounds([]byte(`[{"pointer":"/v",` + tt.bound + `}]`))
+		d, err := Parse([]byte(`[{"type":"mcp","server":"s","arguments":[{"pointer":"/v",` + tt.bound + `}]}]`))
 		if err != nil {
 			t.Fatalf("%s: %v", tt.bound, err)
 		}
 		got := ""
-		if v := CheckBounds(b, wire.Parse([]byte(tt.args))); v != nil {
+		if v := CheckBounds(d[0].Arguments, wire.Parse([]byte(tt.args))); v != nil {
 			got = v.Want
 		}
 		if got != tt.want {

@@ -478,7 +478,7 @@ func TestUserFollowsTheAccount(t *testing.T) {
 	if err != nil || u == nil || len(u.Groups) != 1 || u.Groups[0] != "readers" {
 		t.Errorf("User = %+v, %v", u, err)
 	}
-	if alive, err := s.Alive(t.Context(), "none"); alive || err != nil {
-		t.Errorf("Alive(none) = %v, %v", alive, err)
+	if u, err := s.User(t.Context(), "none"); u != nil || err != nil {
+		t.Errorf("User of a session that is not there = %+v, %v", u, err)
 	}
 }

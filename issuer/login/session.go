@@ -166,12 +166,6 @@ func (s *Service) Current(r *http.Request) (*issuer.User, bool) {
 	return &ss.User, true
 }
 
-// Alive reports whether a login session lasts, by its id. The issuer asks before it renews tokens.
-func (s *Service) Alive(ctx context.Context, sid string) (bool, error) {
-	ss, err := s.bySID(ctx, sid)
-	return ss != nil, err
-}
-
 // User returns the person of a login session as the provider, or the local account, now describes them, by
 // the session's id; nil when the session has ended. The issuer asks before it renews tokens.
 func (s *Service) User(ctx context.Context, sid string) (*issuer.User, error) {
