@@ -29,7 +29,7 @@ func tickingServer(t *testing.T) (address string, ended chan struct{}) {
 		body, _ := io.ReadAll(r.Body)
 		_, id, _ := strings.Cut(string(body), `"id":`)
 		id, _, _ = strings.Cut(id, ",")
-		result := ""
+		var result string
 		switch text := string(body); {
 		case strings.Contains(text, `"server/discover"`):
 			result = `{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"resultType":"complete","ttlMs":0,"cacheScope":"private"}`

@@ -59,6 +59,7 @@ func (a answer) done() bool { return a.status >= 200 && a.status < 300 }
 
 // testAdmin attacks the admin plane.
 func testAdmin(t *testing.T, n *tally) {
+	t.Helper()
 	f := newForger(t)
 	w := newWorld(t, n, setup{Issuer: interactive, More: everything + operators, Identity: foreignIdentity, Files: map[string][]byte{"keys.json": f.keySet()}})
 	audience := w.admin + "/admin/v1"

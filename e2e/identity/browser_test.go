@@ -182,13 +182,6 @@ const careful = `
 
 // TestBrowser lets people do with Chromium what they do at Warder's pages.
 func TestBrowser(t *testing.T) {
-	t.Parallel()
-	browserInOrder(t)
-}
-
-// browserInOrder runs the parts of TestBrowser, each of which needs the one before.
-func browserInOrder(t *testing.T) {
-	t.Helper()
 	ctx := bounded(t)
 	needNode(t)
 	needFixture(t, "a real browser", chromium)

@@ -29,13 +29,6 @@ func native(id string, more map[string]any) map[string]any {
 // TestDirect uses npm's oidc-provider as the authorization server itself: it knows resource indicators, DPoP,
 // rich authorization requests and metadata documents, so clients get their tokens from it.
 func TestDirect(t *testing.T) {
-	t.Parallel()
-	directInOrder(t)
-}
-
-// directInOrder runs the parts of TestDirect, each of which needs the one before.
-func directInOrder(t *testing.T) {
-	t.Helper()
 	needNode(t)
 	ctx := bounded(t)
 	alpha, beta, gamma := newOrigin(t, "alpha"), newOrigin(t, "beta"), newOrigin(t, "gamma")
@@ -170,13 +163,6 @@ func directInOrder(t *testing.T) {
 // TestIDJAG lets the company's provider decide who may use which client for which server: an assertion of
 // oidc-provider becomes a token of Warder's authorization server, and nobody is asked in a browser.
 func TestIDJAG(t *testing.T) {
-	t.Parallel()
-	idJAGInOrder(t)
-}
-
-// idJAGInOrder runs the parts of TestIDJAG, each of which needs the one before.
-func idJAGInOrder(t *testing.T) {
-	t.Helper()
 	needNode(t)
 	ctx := bounded(t)
 	alpha, beta := newOrigin(t, "alpha"), newOrigin(t, "beta")

@@ -66,13 +66,6 @@ func (l *links) do(then func(string) error) {
 // TestElicitation holds calls until somebody has opened the link that the client shows, and approved exactly
 // that call.
 func TestElicitation(t *testing.T) {
-	t.Parallel()
-	elicitationInOrder(t)
-}
-
-// elicitationInOrder runs the parts of TestElicitation, each of which needs the one before.
-func elicitationInOrder(t *testing.T) {
-	t.Helper()
 	ctx := bounded(t)
 	needNode(t)
 	needFixture(t, "a real browser", chromium)

@@ -190,13 +190,6 @@ func rechecked(ctx context.Context, t *testing.T, s site, c *plain, m map[string
 // TestAudienceRule accepts the tokens of plain enterprise providers as they are, by a rule for each of them
 // that says which audience means which server.
 func TestAudienceRule(t *testing.T) {
-	t.Parallel()
-	audienceRuleInOrder(t)
-}
-
-// audienceRuleInOrder runs the parts of TestAudienceRule, each of which needs the one before.
-func audienceRuleInOrder(t *testing.T) {
-	t.Helper()
 	ctx := bounded(t)
 	look := map[string]any{"topic": "sky"}
 	t.Run("dex, a client for each server", func(t *testing.T) {

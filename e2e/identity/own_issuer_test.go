@@ -88,13 +88,6 @@ func refusedWithin(ctx context.Context, t *testing.T, endpoint, token string, mo
 
 // TestOwnIssuer lets MCP clients that know OAuth find and use Warder's own authorization server.
 func TestOwnIssuer(t *testing.T) {
-	t.Parallel()
-	ownIssuerInOrder(t)
-}
-
-// ownIssuerInOrder runs the parts of TestOwnIssuer, each of which needs the one before.
-func ownIssuerInOrder(t *testing.T) {
-	t.Helper()
 	ctx := bounded(t)
 	alpha, beta := newOrigin(t, "alpha"), newOrigin(t, "beta")
 	documents, authority := metadataHost(t)

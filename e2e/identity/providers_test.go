@@ -46,13 +46,6 @@ func postgresURL(t *testing.T) string {
 
 // TestProvidersRun proves that the foreign providers are what the tests take them for.
 func TestProvidersRun(t *testing.T) {
-	t.Parallel()
-	providersRunInOrder(t)
-}
-
-// providersRunInOrder runs the parts of TestProvidersRun, each of which needs the one before.
-func providersRunInOrder(t *testing.T) {
-	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	t.Run("dex", func(t *testing.T) {

@@ -37,13 +37,6 @@ func corpLogin(t *testing.T, p *kit.NodeProvider) string {
 
 // TestRemoval measures how soon somebody who logged in through a provider loses access there.
 func TestRemoval(t *testing.T) {
-	t.Parallel()
-	removalInOrder(t)
-}
-
-// removalInOrder runs the parts of TestRemoval, each of which needs the one before.
-func removalInOrder(t *testing.T) {
-	t.Helper()
 	ctx := bounded(t)
 	s := newSite(t, "127.0.0.1")
 	idp := corpProvider(ctx, t, s)

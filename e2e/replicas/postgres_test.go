@@ -16,13 +16,6 @@ import (
 // what is revoked is not known freshly any more, nothing is decided, and all is well again without a restart.
 // Control JIT-04.
 func TestPostgresAway(t *testing.T) {
-	t.Parallel()
-	postgresAwayInOrder(t)
-}
-
-// postgresAwayInOrder runs the parts of TestPostgresAway, each of which needs the one before.
-func postgresAwayInOrder(t *testing.T) {
-	t.Helper()
 	f := newFleet(t, setup{durable: true})
 	c := f.client(f.gates[0], f.mint(issuer.Claims{Subject: "ana"}))
 	for name, take := range map[string]func(){"killed": f.postgres.Kill, "stopped": f.postgres.Stop} {
@@ -31,6 +24,7 @@ func postgresAwayInOrder(t *testing.T) {
 }
 
 func away(t *testing.T, f *fleet, c *client, take func()) {
+	t.Helper()
 	for i, g := range f.gates {
 		for _, tool := range []string{"echo", "write"} {
 			if got := c.at(g).call("modern", tool, "before"); !got.good() {
@@ -128,13 +122,6 @@ func (f *fleet) storm(c *client, id string, each int, during func()) (passed int
 // is killed, and while PostgreSQL is: no more calls reach the server than were granted, and none that was
 // not used is lost. Control JIT-01.
 func TestBoundedGrantNeverExceeded(t *testing.T) {
-	t.Parallel()
-	boundedGrantNeverExceededInOrder(t)
-}
-
-// boundedGrantNeverExceededInOrder runs the parts of TestBoundedGrantNeverExceeded, each of which needs the one before.
-func boundedGrantNeverExceededInOrder(t *testing.T) {
-	t.Helper()
 	f := newFleet(t, setup{durable: true})
 	f.t = t
 	for _, tc := range []struct {

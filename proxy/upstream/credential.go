@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"net/url"
+	"os/exec"
 
 	"github.com/warder-mcp/warder"
 )
