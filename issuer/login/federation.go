@@ -136,7 +136,11 @@ func (p *provider) fetch(ctx context.Context) (*discovered, error) {
 	if err := op.Claims(d); err != nil {
 		return nil, fmt.Errorf("discover %s: %w", p.cfg.Issuer, err)
 	}
-	for name, address := range map[string]string{"authorization_endpoint": d.Authorization, "token_endpoint": d.Token} {
+	addresses := map[string]string{"authorization_endpoint": d.Authorization, "token_endpoint": d.Token}
+	if d.UserInfo != "" {
+		addresses["userinfo_endpoint"] = d.UserInfo
+	}
+	for name, address := range addresses {
 		u, err := url.Parse(address)
 		if err != nil || u.Host == "" || u.Fragment != "" || !jose.SecureURL(u) {
 			return nil, fmt.Errorf("discover %s: %s %q is not an https address", p.cfg.Issuer, name, address)
