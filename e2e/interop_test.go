@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,11 +94,15 @@ func approveAll(t *testing.T, g *kit.Gateway, list []target) {
 }
 
 // approve approves what a server offers once it is in the registry, which is told of new definitions
-// about once a second.
+// about once a second: of what a server says of itself perhaps a second before its tools.
 func approve(ctx context.Context, g *kit.Gateway, server string) error {
 	for start := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		_, err := g.Run(ctx, "tools", "approve", server, "--all", "--effect", "write", "--note", "e2e")
-		if err == nil || !strings.Contains(err.Error(), "nothing in quarantine") || time.Since(start) > 20*time.Second {
+		if err != nil && !strings.Contains(err.Error(), "nothing in quarantine") || time.Since(start) > 20*time.Second {
+			return err
+		}
+		list, err := g.Run(ctx, "tools", "list", "--server", server, "--state", "approved", "-o", "json")
+		if err != nil || bytes.Contains(list, []byte(`"kind": "tool"`)) {
 			return err
 		}
 	}
