@@ -160,7 +160,7 @@ func (v *view) put(list *listing) {
 
 // refreshAttempts bounds how often a list is fetched again because the server announced a change
 // while it was being fetched.
-const refreshAttempts = 2
+const refreshAttempts = 8
 
 // refresh fetches the whole list. Of those who need it at once, one asks the server and the others
 // take what it got.
