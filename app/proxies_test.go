@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,8 +126,10 @@ func trailOf(t *testing.T, data string) []warder.Event {
 // TestNonces lets a client go on with one nonce after the other: it is refused once, for want of the first,
 // and gets the next with its answers (RFC 9449 section 8.2), from the servers and from the token endpoint.
 func TestNonces(t *testing.T) {
-	now := time.Now()
-	clock := func() time.Time { return now }
+	var now atomic.Pointer[time.Time]
+	start := time.Now()
+	now.Store(&start)
+	clock := func() time.Time { return *now.Load() }
 	prover, err := jose.NewProver(clock)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +189,8 @@ func TestNonces(t *testing.T) {
 		if next != "" {
 			nonce = next
 		}
-		now = now.Add(time.Minute)
+		later := clock().Add(time.Minute)
+		now.Store(&later)
 	}
 	if refusals != 1 {
 		t.Errorf("refused %d times in six minutes, want once", refusals)
