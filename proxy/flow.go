@@ -107,13 +107,13 @@ func (f *flow) deliver(ctx context.Context, m *warder.Message) *warder.Error {
 		}
 	}
 	f.x.BytesOut += int64(len(out.Raw))
-	f.x.Messages++
 	if f.x.BytesOut > f.x.Budget.ResponseBytes {
 		return warder.Fail(warder.CodeUpstreamFailed, "response_too_large", nil)
 	}
 	if err := f.send(ctx, out); err != nil {
 		return asError(ctx, err)
 	}
+	f.x.Messages++
 	return nil
 }
 

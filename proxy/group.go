@@ -278,10 +278,10 @@ func (f *flow) sendRaw(ctx context.Context, raw []byte) *warder.Error {
 		return asError(ctx, err)
 	}
 	f.x.BytesOut += int64(len(raw))
-	f.x.Messages++
 	if err := f.send(ctx, m); err != nil {
 		return asError(ctx, err)
 	}
+	f.x.Messages++
 	return nil
 }
 

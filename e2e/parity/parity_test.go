@@ -137,7 +137,7 @@ func (r *run) drive(t *testing.T, w *world, methods []string) {
 	}
 	r.outside(s, methods)
 	r.batch(s)
-	for n := -1; n != c.count(); time.Sleep(100 * time.Millisecond) { // what is on its way arrives
+	for n := -1; n != c.count(); time.Sleep(300 * time.Millisecond) { // what is on its way arrives
 		n = c.count()
 	}
 	done := make(chan struct{})
