@@ -380,15 +380,8 @@ func (g *Grants) decide(ctx context.Context, id string, by Person, fn func(*Gran
 	return g.change(ctx, id, func(r *GrantRecord) error {
 		all, now := g.b.config.Load(), g.b.deps.Now().UTC()
 		cfg := &all.Grants
-		switch {
-		case r.Status != GrantPending:
-			return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
-		case !now.Before(r.NotAfter):
-			return ErrEnded
-		case !by.may(orOperators(cfg.Approvers)):
-			return ErrForbidden
-		case !cfg.Self && (all.same(by, r.RequestedBy) || all.same(by, personOf(r.Principal))):
-			return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)
+		if err := all.mayDecide(by, string(r.Status), r.NotAfter, now, r.RequestedBy, r.Principal); err != nil {
+			return err
 		}
 		word, err := fn(r, cfg, now)
 		if err != nil {
@@ -396,6 +389,23 @@ func (g *Grants) decide(ctx context.Context, id string, by Person, fn func(*Gran
 		}
 		return g.b.record(ctx, r.event(word, eventPrincipal(by), strings.Join(why, " ")))
 	})
+}
+
+// mayDecide says whether by may decide now a request for a grant or a plan:
+// one that is pending and not over, of somebody else unless the
+// configuration lets people approve their own.
+func (c *Config) mayDecide(by Person, status string, notAfter, now time.Time, requestedBy, principal string) error {
+	switch {
+	case status != string(GrantPending): // a plan's word for it is the same
+		return fmt.Errorf("%w: it is %s", ErrDecided, status)
+	case !now.Before(notAfter):
+		return ErrEnded
+	case !by.may(orOperators(c.Grants.Approvers)):
+		return ErrForbidden
+	case !c.Grants.Self && (c.same(by, requestedBy) || c.same(by, personOf(principal))):
+		return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)
+	}
+	return nil
 }
 
 // Revoke ends a grant or a request at once, on every replica that follows the store. Ending what has

@@ -131,7 +131,7 @@ func (p *Plans) Approve(ctx context.Context, id string, by Person, channel strin
 	return p.change(ctx, id, func(r *PlanRecord) ([]state.Doc, error) {
 		all, now := p.b.config.Load(), p.b.deps.Now().UTC()
 		cfg := &all.Grants
-		if err := deciding(r, by, all, now); err != nil {
+		if err := all.mayDecide(by, string(r.Status), r.NotAfter, now, r.RequestedBy, r.Principal); err != nil {
 			return nil, err
 		}
 		if all.voted(r.Votes, by) {
@@ -150,25 +150,10 @@ func (p *Plans) Approve(ctx context.Context, id string, by Person, channel strin
 	})
 }
 
-func deciding(r *PlanRecord, by Person, all *Config, now time.Time) error {
-	cfg := &all.Grants
-	switch {
-	case r.Status != PlanPending:
-		return fmt.Errorf("%w: it is %s", ErrDecided, r.Status)
-	case !now.Before(r.NotAfter):
-		return ErrEnded
-	case !by.may(orOperators(cfg.Approvers)):
-		return ErrForbidden
-	case !cfg.Self && (all.same(by, r.RequestedBy) || all.same(by, personOf(r.Principal))):
-		return fmt.Errorf("%w: nobody approves the own request", ErrForbidden)
-	}
-	return nil
-}
-
 // Deny refuses a plan for good.
 func (p *Plans) Deny(ctx context.Context, id string, by Person, reason string) (PlanRecord, error) {
 	return p.change(ctx, id, func(r *PlanRecord) ([]state.Doc, error) {
-		if err := deciding(r, by, p.b.config.Load(), p.b.deps.Now()); err != nil {
+		if err := p.b.config.Load().mayDecide(by, string(r.Status), r.NotAfter, p.b.deps.Now(), r.RequestedBy, r.Principal); err != nil {
 			return nil, err
 		}
 		r.Status, r.EndedBy = PlanDenied, by.String()
